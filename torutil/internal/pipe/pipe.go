@@ -143,20 +143,19 @@ func (e *end) Close() error {
 	e.once.Do(func() {
 		e.out.shut(false)
 		e.in.shut(true)
-		e.in.stopTimers()
-		e.out.stopTimers()
+		// Ours only: the other two belong to the other end.
+		e.in.stopTimer(&e.in.reading)
+		e.out.stopTimer(&e.out.writing)
 		err = nil
 	})
 	return err
 }
 
-func (h *half) stopTimers() {
+func (h *half) stopTimer(d *deadline) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for _, d := range []*deadline{&h.reading, &h.writing} {
-		if d.timer != nil && d.passed() {
-			d.timer.Stop()
-		}
+	if d.timer != nil {
+		d.timer.Stop()
 	}
 }
 
