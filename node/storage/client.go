@@ -5,11 +5,12 @@ import (
 	"errors"
 
 	"warren/node/caps"
+	"warren/node/storage/container"
 )
 
 // Secret is a 32-byte lease secret, upload secret or write enabler. It prints
 // redacted and is compared in constant time.
-type Secret [32]byte
+type Secret = container.Secret
 
 // LeaseSecrets renew and cancel one lease.
 type LeaseSecrets struct {
@@ -35,7 +36,9 @@ var (
 	ErrNoSpace        = errors.New("storage: server is out of space")   // 507, refused allocation
 	ErrBadRange       = errors.New("storage: range not satisfiable")    // 416
 	ErrTooLarge       = errors.New("storage: request too large")        // 413
-	ErrReadOnlyServer = errors.New("storage: server accepts no shares") //
+	ErrReadOnlyServer = errors.New("storage: server accepts no shares") // in-process only; 507 over GBS
+	ErrComplete       = errors.New("storage: share is complete")        // 405: nothing to abort any more
+	ErrMalformed      = errors.New("storage: malformed request")        // 400
 )
 
 // Version is what a server says of itself.
@@ -90,13 +93,16 @@ type Client interface {
 	// complete shares the server holds of those asked (their leases are renewed);
 	// allocated: those that may now be written under upload. A number in neither
 	// was refused for want of space. Repeating it with the same upload secret
-	// returns the same buckets.
+	// returns the same buckets (from a Tahoe server: neither list names them, until
+	// the upload is complete or given up).
 	CreateImmutable(ctx context.Context, si caps.StorageIndex, upload Secret, lease LeaseSecrets, shares []int, size uint64) (already, allocated []int, err error)
 	// WriteImmutable writes data at offset of an allocated share. done says that
 	// all size bytes have arrived, which makes the share complete and visible.
-	// Repeating an identical write is safe; a differing one is ErrConflict.
+	// Repeating an identical write is safe; a differing one is ErrConflict. Only
+	// done is durable: a server that restarts forgets incomplete shares. Once done,
+	// there is nothing left to write to: ErrNoShare.
 	WriteImmutable(ctx context.Context, si caps.StorageIndex, share int, upload Secret, offset uint64, data []byte) (done bool, err error)
-	// AbortImmutable drops an incomplete share.
+	// AbortImmutable drops an incomplete share. ErrComplete when it is complete.
 	AbortImmutable(ctx context.Context, si caps.StorageIndex, share int, upload Secret) error
 
 	// ListShares returns the numbers of the (complete) shares held, ascending;
@@ -116,6 +122,8 @@ type Client interface {
 	// a test failed; reads holds, for every share held before the write, one
 	// answer a vector. ErrUnauthorized: the write enabler is wrong.
 	ReadTestWrite(ctx context.Context, si caps.StorageIndex, secrets SlotSecrets, tw map[int]TestWrite, read []ReadVector) (wrote bool, reads map[int][][]byte, err error)
-	// ReadSlot reads the vectors of the named shares (nil: of all held).
+	// ReadSlot reads the vectors of the named shares (nil: of all held); shares not
+	// held are missing from the answer. Over GBS each vector is a request of its
+	// own: a write between two of them shows in one and not in the other.
 	ReadSlot(ctx context.Context, si caps.StorageIndex, shares []int, read []ReadVector) (map[int][][]byte, error)
 }

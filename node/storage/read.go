@@ -1,0 +1,206 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"warren/node/caps"
+	"warren/node/storage/container"
+)
+
+// Version implements Client.
+func (ss *Session) Version(ctx context.Context) (Version, error) {
+	if err := ctx.Err(); err != nil {
+		return Version{}, err
+	}
+	free, err := ss.available()
+	if err != nil {
+		return Version{}, err
+	}
+	return Version{
+		MaximumImmutableShareSize: free,
+		MaximumMutableShareSize:   container.MaxMutable,
+		AvailableSpace:            free,
+		Application:               ss.opt.Application,
+	}, nil
+}
+
+// ListShares implements Client.
+func (ss *Session) ListShares(ctx context.Context, kind ShareKind, si caps.StorageIndex) ([]int, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	defer ss.locks.read(si)()
+	all, err := ss.openAll(si, true)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(all)
+	var these []*share
+	for _, sh := range all {
+		if sh.kind() == kind {
+			these = append(these, sh)
+		}
+	}
+	return numbers(these), nil
+}
+
+// ShareLength is the length of a share's data.
+func (ss *Session) ShareLength(ctx context.Context, kind ShareKind, si caps.StorageIndex, number int) (uint64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	defer ss.locks.read(si)()
+	sh, err := ss.openKind(kind, si, number)
+	if err != nil {
+		return 0, err
+	}
+	defer sh.file.Close()
+	return sh.length(), nil
+}
+
+// ReadShare implements Client.
+func (ss *Session) ReadShare(ctx context.Context, kind ShareKind, si caps.StorageIndex, number int, offset, size uint64) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	defer ss.locks.read(si)()
+	sh, err := ss.openKind(kind, si, number)
+	if err != nil {
+		return nil, err
+	}
+	defer sh.file.Close()
+	return sh.read(offset, size)
+}
+
+func (ss *Session) openKind(kind ShareKind, si caps.StorageIndex, number int) (*share, error) {
+	sh, err := ss.open(si, number)
+	if err != nil {
+		return nil, err
+	}
+	if sh.kind() != kind {
+		sh.file.Close()
+		return nil, ErrNoShare
+	}
+	return sh, nil
+}
+
+// ReadSlot implements Client. All vectors see the same version of each share.
+func (ss *Session) ReadSlot(ctx context.Context, si caps.StorageIndex, shares []int, read []ReadVector) (map[int][][]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	defer ss.locks.read(si)()
+	all, err := ss.openAll(si, true)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(all)
+	wanted := map[int]bool{}
+	for _, n := range shares {
+		wanted[n] = true
+	}
+	var these []*share
+	for _, sh := range all {
+		if sh.mutable != nil && (shares == nil || wanted[sh.number]) {
+			these = append(these, sh)
+		}
+	}
+	return readVectors(these, read)
+}
+
+func readVectors(all []*share, read []ReadVector) (map[int][][]byte, error) {
+	answers := make(map[int][][]byte, len(all))
+	for _, sh := range all {
+		parts := make([][]byte, 0, len(read))
+		for _, v := range read {
+			data, err := sh.read(v.Offset, v.Size)
+			if err != nil {
+				return nil, err
+			}
+			parts = append(parts, data)
+		}
+		answers[sh.number] = parts
+	}
+	return answers, nil
+}
+
+// AddLease implements Client.
+func (ss *Session) AddLease(ctx context.Context, si caps.StorageIndex, secrets LeaseSecrets) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	defer ss.locks.write(si)()
+	all, err := ss.openAll(si, true)
+	if err != nil {
+		return err
+	}
+	defer closeAll(all)
+	if len(all) == 0 {
+		return ErrNoShare
+	}
+	return ss.addLeases(si, all, ss.lease(secrets, 1))
+}
+
+// addLeases puts the lease on the shares; the storage index is write-locked.
+func (ss *Session) addLeases(si caps.StorageIndex, all []*share, lease container.Lease) error {
+	for _, sh := range all {
+		lease := lease
+		if sh.mutable != nil && lease.Owner == 0 {
+			lease.Owner = 1 // 0 would mean "no lease" there
+		}
+		patches, grows, err := sh.addOrRenew(lease)
+		if err != nil {
+			return err
+		}
+		if len(patches) == 0 {
+			continue
+		}
+		release, err := ss.reserve(uint64(grows))
+		if err != nil {
+			return err
+		}
+		// Windows lets nobody write to what is open without leave to do so.
+		sh.file.Close()
+		err = ss.backend.Amend(si, sh.number, patches)
+		release()
+		if err != nil {
+			return fmt.Errorf("storage: writing a lease: %w", err)
+		}
+	}
+	return nil
+}
+
+// maxReason is the longest reason that an advisory keeps, Tahoe's limit.
+const maxReason = 32765
+
+// AdviseCorrupt implements Client: the advisory is kept for the operator, with
+// the name and text that Tahoe gives it.
+func (ss *Session) AdviseCorrupt(ctx context.Context, kind ShareKind, si caps.StorageIndex, number int, reason string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if len(reason) > maxReason {
+		return ErrTooLarge
+	}
+	defer ss.locks.read(si)()
+	sh, err := ss.openKind(kind, si, number)
+	if err != nil && !errors.Is(err, container.ErrDamaged) && !errors.Is(err, container.ErrUnknown) {
+		return err
+	}
+	if err == nil {
+		sh.file.Close()
+	}
+	text := fmt.Sprintf("report: Share Corruption\ntype: %s\nstorage_index: %s\nshare_number: %d\n\n%s\n\n", kind, si.Text(), number, reason)
+	release, err := ss.reserve(uint64(len(text)))
+	if err != nil {
+		return err
+	}
+	defer release()
+	ss.opt.Log.Warn("a client claims corruption", "kind", kind, "storage-index", si.Text(), "share", number)
+	// Tahoe drops the colons, which Windows refuses.
+	now := strings.ReplaceAll(ss.opt.Now().UTC().Format("2006-01-02T15:04:05.000000"), ":", "")
+	return ss.backend.Advise(fmt.Sprintf("%s--%s-%d", now, si.Text(), number), []byte(text))
+}
