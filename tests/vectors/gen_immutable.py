@@ -69,7 +69,67 @@ def gen_hashtree():
     write("node/hashtree/testdata/hashtree.json", out)
 
 
-GENERATORS = {"zfec": gen_zfec, "hashtree": gen_hashtree}
+class OrderedSet(dict):
+    """A set that iterates in the order of insertion. Tahoe iterates over sets of
+    server ids, whose order changes from process to process; with this in place
+    of `set` its answer depends on nothing but its arguments."""
+
+    def __init__(self, items=()):
+        super().__init__((i, None) for i in items)
+
+    def add(self, item):
+        self[item] = None
+
+    def remove(self, item):
+        del self[item]
+
+    def pop(self):
+        return self.popitem()[0]
+
+    def __sub__(self, other):
+        return OrderedSet(i for i in self if i not in other)
+
+
+def gen_happiness():
+    import random
+    from allmydata.immutable import happiness_upload
+    from allmydata.util.happinessutil import servers_of_happiness
+
+    happiness_upload.set = OrderedSet
+    rng = random.Random(20261123)
+    out = []
+    for case in range(300):
+        total = rng.choice([1, 2, 3, 3, 5, 10, 10, 17])
+        count = rng.randrange(1, 13)
+        names = ["s%02d" % i for i in range(count)]
+        rng.shuffle(names)
+        fresh = case < 60
+        readonly = [] if fresh else [s for s in names if rng.random() < 0.2]
+        writable = [s for s in names if s not in readonly]
+        held = {}
+        if not fresh:
+            for s in names:
+                if rng.random() < 0.5:
+                    held[s] = sorted(rng.sample(range(total), rng.randrange(1, min(total, 4) + 1)))
+        got = happiness_upload.share_placement(
+            OrderedSet(writable), OrderedSet(readonly), OrderedSet(range(total)),
+            {s: OrderedSet(v) for s, v in held.items()})
+        # What stands on the grid afterwards: what was there and what could be sent.
+        sharemap = {}
+        for s, v in held.items():
+            for share in v:
+                sharemap.setdefault(share, set()).add(s)
+        before = servers_of_happiness(sharemap)
+        for share, s in got.items():
+            if s in writable:
+                sharemap.setdefault(share, set()).add(s)
+        out.append({"Writable": writable, "Readonly": readonly, "Total": total, "Held": held,
+                    "Placed": {str(k): v for k, v in got.items()},
+                    "Before": before, "After": servers_of_happiness(sharemap)})
+    write("node/grid/testdata/happiness.json", out)
+
+
+GENERATORS = {"zfec": gen_zfec, "hashtree": gen_hashtree, "happiness": gen_happiness}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or list(GENERATORS):
