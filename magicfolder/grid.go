@@ -1,68 +1,25 @@
 package magicfolder
 
-import (
-	"context"
-	"encoding/json"
-	"errors"
-	"io"
+import "warren/magicfolder/remote"
+
+// The grid as a folder sees it. The contract itself, in sentences, is in
+// package remote, where the inner rooms can reach it too.
+type (
+	// Cap is the text of a capability; it prints redacted.
+	Cap = remote.Cap
+	// Entry is a directory's entry.
+	Entry = remote.Entry
+	// Change sets or removes an entry.
+	Change = remote.Change
+	// Version identifies the contents of a mutable directory.
+	Version = remote.Version
+	// Grid is what a folder needs of the grid.
+	Grid = remote.Grid
 )
-
-// Cap is the text of a Tahoe capability. It is a secret: it prints redacted.
-type Cap string
-
-// String redacts: a cap never stands in a log or an error.
-func (c Cap) String() string { return "[cap]" }
-
-// Text is the capability itself.
-func (c Cap) Text() string { return string(c) }
-
-// Entry is a directory's entry. Write is empty where only reading is given.
-type Entry struct {
-	Name     string
-	Write    Cap
-	Read     Cap
-	Metadata json.RawMessage // the JSON object that stands beside the caps; may be nil
-}
-
-// Change sets an entry (Entry.Name) or, with Delete, removes it.
-type Change struct {
-	Entry  Entry
-	Delete bool
-}
-
-// Version identifies the contents of a mutable directory: equal versions mean
-// equal contents.
-type Version string
 
 // Errors that a Grid returns and this room branches on.
 var (
-	// ErrUnhappy: fewer servers than the node's happy setting take shares now.
-	// Nothing was lost; try again when servers return.
-	ErrUnhappy = errors.New("too few storage servers")
-	// ErrUnavailable: fewer than the needed shares can be read now.
-	ErrUnavailable = errors.New("not enough shares can be read")
+	ErrUnhappy     = remote.ErrUnhappy
+	ErrUnavailable = remote.ErrUnavailable
+	ErrExists      = remote.ErrExists
 )
-
-// Grid is what a folder needs of the grid. All methods may be called
-// concurrently. A nil error of a writing method means stored on the grid.
-type Grid interface {
-	// PutFile stores size bytes as an immutable file and returns its readcap.
-	PutFile(ctx context.Context, r io.Reader, size int64) (Cap, error)
-	// PutDirectory stores an immutable directory of immutable entries.
-	PutDirectory(ctx context.Context, entries []Entry) (Cap, error)
-	// MakeDirectory makes an empty mutable directory: writecap and readcap.
-	MakeDirectory(ctx context.Context) (write, read Cap, err error)
-	// Get writes the file's verified bytes to w.
-	Get(ctx context.Context, file Cap, w io.Writer) error
-	// List reads a directory (mutable or immutable) and, when mutable, its version.
-	List(ctx context.Context, dir Cap) ([]Entry, Version, error)
-	// Update applies all changes at once, on top of whatever the directory holds
-	// at that moment, and survives concurrent writers.
-	Update(ctx context.Context, dir Cap, changes []Change) error
-	// Version asks for a mutable directory's version without reading its contents.
-	Version(ctx context.Context, dir Cap) (Version, error)
-	// ReadOnly attenuates; a cap that is already read-only returns itself.
-	ReadOnly(c Cap) (Cap, error)
-	// Writable says whether c is the writecap of a mutable directory.
-	Writable(c Cap) bool
-}

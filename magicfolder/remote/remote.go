@@ -1,0 +1,120 @@
+// Package remote is the contract between a magic folder and the grid: the few
+// things that a folder asks of it, batch-shaped, and the errors that it branches
+// on. It stands below the other rooms of magicfolder so that each can use it;
+// package magicfolder names the same things again for those who provide a grid.
+package remote
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+
+	"warren/node/caps"
+)
+
+// Cap is the text of a Tahoe capability. It is a secret: it prints redacted.
+type Cap string
+
+// String redacts: a cap never stands in a log or an error.
+func (c Cap) String() string {
+	if c == "" {
+		return "[no cap]"
+	}
+	return "[cap]"
+}
+
+// GoString redacts %#v too.
+func (c Cap) GoString() string { return c.String() }
+
+// Text is the capability itself.
+func (c Cap) Text() string { return string(c) }
+
+// Entry is a directory's entry. Write is empty where only reading is given.
+// Both are empty in the content entry of a snapshot that is a delete.
+type Entry struct {
+	Name     string
+	Write    Cap
+	Read     Cap
+	Metadata json.RawMessage // the JSON object that stands beside the caps; may be nil
+}
+
+// Change sets an entry (Entry.Name) or, with Delete, removes it.
+type Change struct {
+	Entry  Entry
+	Delete bool
+	// Absent makes the whole Update fail with ErrExists, nothing applied, when
+	// an entry of that name is there already at the moment of writing.
+	Absent bool
+}
+
+// Version identifies the contents of a mutable directory: equal versions mean
+// equal contents.
+type Version string
+
+// Errors that a Grid returns and a folder branches on.
+var (
+	// ErrUnhappy: fewer servers than the node's happy setting take shares now.
+	// Nothing was lost; try again when servers return.
+	ErrUnhappy = errors.New("too few storage servers")
+	// ErrUnavailable: fewer than the needed shares can be read now.
+	ErrUnavailable = errors.New("not enough shares can be read")
+	// ErrExists: a Change with Absent met an entry of that name.
+	ErrExists = errors.New("the directory has an entry of that name")
+)
+
+// Grid is what a folder needs of the grid. All methods may be called
+// concurrently. A nil error of a writing method means stored on the grid.
+type Grid interface {
+	// PutFile stores size bytes as an immutable file and returns its readcap.
+	PutFile(ctx context.Context, r io.Reader, size int64) (Cap, error)
+	// PutDirectory stores an immutable directory of immutable entries. An entry
+	// without any cap is stored as such.
+	PutDirectory(ctx context.Context, entries []Entry) (Cap, error)
+	// MakeDirectory makes an empty mutable directory: writecap and readcap.
+	MakeDirectory(ctx context.Context) (write, read Cap, err error)
+	// Get writes the file's verified bytes to w.
+	Get(ctx context.Context, file Cap, w io.Writer) error
+	// List reads a directory (mutable or immutable) and, when mutable, its version.
+	List(ctx context.Context, dir Cap) ([]Entry, Version, error)
+	// Update applies all changes at once, on top of whatever the directory holds
+	// at that moment, and survives concurrent writers.
+	Update(ctx context.Context, dir Cap, changes []Change) error
+	// Version asks for a mutable directory's version without reading its contents.
+	Version(ctx context.Context, dir Cap) (Version, error)
+	// ReadOnly attenuates; a cap that is already read-only returns itself.
+	ReadOnly(c Cap) (Cap, error)
+	// Writable says whether c is the writecap of a mutable directory.
+	Writable(c Cap) bool
+}
+
+// Kind is what a folder distinguishes among capabilities.
+type Kind int
+
+// The kinds; everything else (verifycaps, unknown caps, garbage) is Other.
+const (
+	Other            Kind = iota
+	File                  // an immutable file
+	Directory             // an immutable directory
+	MutableDirectory      // a mutable directory, writecap or readcap
+)
+
+// KindOf looks at the capability's text alone.
+func KindOf(c Cap) Kind {
+	if len(c) > 1<<16 {
+		return Other
+	}
+	parsed, err := caps.Parse(string(c))
+	if err != nil {
+		return Other
+	}
+	switch parsed.(type) {
+	case caps.LIT, caps.CHK:
+		return File
+	case caps.DirLIT, caps.DirCHK:
+		return Directory
+	case caps.DirWrite, caps.DirRead, caps.DirMDMFWrite, caps.DirMDMFRead:
+		return MutableDirectory
+	}
+	return Other
+}
