@@ -23,10 +23,11 @@ type torDialer interface {
 // gets, and who opens which endpoint.
 type policy struct {
 	mode   Mode
-	clear  Transport // for hosts that are no onions: ViaDirect, ViaTor or "" for refused
-	tor    torDialer // nil: no Tor
-	noTor  error     // why tor is nil, for .onion hosts
-	hidden bool      // reveal-IP-address = false: listen on loopback and onions only
+	clear  Transport   // for hosts that are no onions: ViaDirect, ViaTor or "" for refused
+	direct *net.Dialer // nil unless clear is ViaDirect: in Tor mode there is nothing to fall back to
+	tor    torDialer   // nil: no Tor
+	noTor  error       // why tor is nil, for .onion hosts
+	hidden bool        // reveal-IP-address = false: listen on loopback and onions only
 	ledger *Ledger
 	onions func(ctx context.Context, e Endpoint) (net.Listener, error) // nil: none
 }
@@ -40,8 +41,10 @@ func NewNone(ledger *Ledger) Network {
 // node's Network comes from Open; this one is for programs that know they want
 // no Tor.
 func NewDirect(ledger *Ledger) Network {
-	return &policy{mode: ModeDirect, clear: ViaDirect, ledger: ledger}
+	return &policy{mode: ModeDirect, clear: ViaDirect, direct: directDialer(), ledger: ledger}
 }
+
+func directDialer() *net.Dialer { return &net.Dialer{Timeout: directTimeout} }
 
 func (p *policy) Mode() Mode     { return p.mode }
 func (p *policy) Counts() Counts { return p.ledger.Counts() }
@@ -61,8 +64,8 @@ func (p *policy) DialContext(ctx context.Context, network, address string) (net.
 	switch via {
 	case ViaTor:
 		conn, err = p.tor.DialContext(ctx, host, port)
-	default:
-		conn, err = (&net.Dialer{Timeout: directTimeout}).DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+	case ViaDirect:
+		conn, err = p.direct.DialContext(ctx, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 	}
 	p.ledger.Dialed(via, err)
 	if err != nil {
