@@ -1,0 +1,361 @@
+package fsys
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Memory is a folder's directory in memory. Beside FS it has what a user does
+// to files: Write, Remove, Read, Files.
+type Memory struct {
+	// Fold makes names that differ in case alone the same, as on Windows and
+	// macOS. Set before use.
+	Fold bool
+	// Before, when set, runs before each Place, Swap and Take, without any lock
+	// held: a test edits files there.
+	Before func(op, path string)
+
+	mu     sync.Mutex // guards all below
+	files  map[string]*node
+	staged map[string]*node
+	ticks  int64
+	inodes uint64
+	gone   bool
+}
+
+type node struct {
+	path     string
+	data     []byte
+	modified int64
+	inode    uint64
+}
+
+// NewMemory makes an empty one.
+func NewMemory() *Memory {
+	return &Memory{files: map[string]*node{}, staged: map[string]*node{}}
+}
+
+func (m *Memory) key(p string) string {
+	if m.Fold {
+		return strings.ToLower(p)
+	}
+	return p
+}
+
+// tick is a clock that never stands still, so that each edit is seen.
+func (m *Memory) tick() int64 { m.ticks++; return 1e18 + m.ticks*1e6 }
+
+func (n *node) state() State {
+	return State{Size: int64(len(n.data)), Modified: n.modified, Inode: n.inode}
+}
+
+// Write is a user who saves a file.
+func (m *Memory) Write(p string, data []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.files[m.key(p)]
+	if n == nil {
+		m.inodes++
+		n = &node{path: p, inode: m.inodes}
+		m.files[m.key(p)] = n
+	}
+	n.data, n.modified = bytes.Clone(data), m.tick()
+}
+
+// Remove is a user who deletes a file.
+func (m *Memory) Remove(p string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.files, m.key(p))
+}
+
+// Read gives a file's bytes.
+func (m *Memory) Read(p string) ([]byte, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.files[m.key(p)]
+	if n == nil {
+		return nil, false
+	}
+	return bytes.Clone(n.data), true
+}
+
+// Files lists all paths, sorted.
+func (m *Memory) Files() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []string
+	for _, n := range m.files {
+		out = append(out, n.path)
+	}
+	slices.Sort(out)
+	return out
+}
+
+// Unmount makes the directory vanish, or come back.
+func (m *Memory) Unmount(gone bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone = gone
+}
+
+// Present implements FS.
+func (m *Memory) Present() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gone {
+		return ErrMissing
+	}
+	return nil
+}
+
+// Walk implements FS.
+func (m *Memory) Walk(dir string, fn func(Item) error) error {
+	m.mu.Lock()
+	var items []Item
+	dirs := map[string]bool{}
+	for _, n := range m.files {
+		if dir != "" && !strings.HasPrefix(n.path, dir+"/") {
+			continue
+		}
+		items = append(items, Item{Path: n.path, State: n.state()})
+		for d := path.Dir(n.path); d != "." && d != dir && !dirs[d]; d = path.Dir(d) {
+			dirs[d] = true
+			items = append(items, Item{Path: d, Kind: Dir})
+		}
+	}
+	m.mu.Unlock()
+	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(a.Path, b.Path) })
+	for _, it := range items {
+		if err := fn(it); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Memory) isDir(p string) bool {
+	for k := range m.files {
+		if strings.HasPrefix(k, m.key(p)+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// Lstat implements FS.
+func (m *Memory) Lstat(p string) (Item, error) {
+	if err := CheckPath(p, false); err != nil {
+		return Item{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.files[m.key(p)]; n != nil {
+		return Item{Path: p, State: n.state()}, nil
+	}
+	if m.isDir(p) {
+		return Item{Path: p, Kind: Dir}, nil
+	}
+	return Item{}, fs.ErrNotExist
+}
+
+// Same implements FS.
+func (m *Memory) Same(a, b string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	x, y := m.files[m.key(a)], m.files[m.key(b)]
+	return x != nil && x == y
+}
+
+type memFile struct {
+	*bytes.Reader
+	m *Memory
+	n *node
+}
+
+func (f *memFile) Close() error { return nil }
+
+func (f *memFile) State() (State, error) {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	return f.n.state(), nil
+}
+
+func (m *Memory) open(n *node) (File, error) {
+	if n == nil {
+		return nil, fs.ErrNotExist
+	}
+	return &memFile{Reader: bytes.NewReader(n.data), m: m, n: n}, nil
+}
+
+// Open implements FS.
+func (m *Memory) Open(p string) (File, error) {
+	if err := CheckPath(p, false); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.isDir(p) {
+		return nil, ErrNotFile
+	}
+	return m.open(m.files[m.key(p)])
+}
+
+// OpenStaged implements FS.
+func (m *Memory) OpenStaged(staged string) (File, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.open(m.staged[staged])
+}
+
+type memWriter struct {
+	m    *Memory
+	name string
+	buf  bytes.Buffer
+	done bool
+}
+
+func (w *memWriter) Write(p []byte) (int, error) { return w.buf.Write(p) }
+
+func (w *memWriter) Finish(modified time.Time) (State, error) {
+	w.done = true
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	w.m.inodes++
+	n := &node{data: w.buf.Bytes(), modified: modified.UnixNano(), inode: w.m.inodes}
+	w.m.staged[w.name] = n
+	return n.state(), nil
+}
+
+func (w *memWriter) Abort() {
+	if !w.done {
+		w.done = true
+		w.m.Discard(w.name)
+	}
+}
+
+// Create implements FS.
+func (m *Memory) Create(staged string) (Writer, error) {
+	if err := stagedName(staged); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gone {
+		return nil, ErrMissing
+	}
+	if m.staged[staged] != nil {
+		return nil, fs.ErrExist
+	}
+	m.staged[staged] = &node{}
+	return &memWriter{m: m, name: staged}, nil
+}
+
+func (m *Memory) before(op, p string) error {
+	if err := CheckPath(p, false); err != nil {
+		return err
+	}
+	if m.Before != nil {
+		m.Before(op, p)
+	}
+	return nil
+}
+
+func (m *Memory) blocked(p string) error {
+	for d := path.Dir(p); d != "."; d = path.Dir(d) {
+		if m.files[m.key(d)] != nil {
+			return fmt.Errorf("a part of the path is no directory: %w", fs.ErrExist)
+		}
+	}
+	if m.isDir(p) {
+		return fs.ErrExist
+	}
+	return nil
+}
+
+// Place implements FS.
+func (m *Memory) Place(staged, p string) error {
+	if err := m.before("place", p); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.staged[staged]
+	if n == nil {
+		return fs.ErrNotExist
+	}
+	if err := m.blocked(p); err != nil {
+		return err
+	}
+	if m.files[m.key(p)] != nil {
+		return fs.ErrExist
+	}
+	n.path = p
+	m.files[m.key(p)] = n
+	delete(m.staged, staged)
+	return nil
+}
+
+// Swap implements FS.
+func (m *Memory) Swap(staged, p string) error {
+	if err := m.before("swap", p); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, old := m.staged[staged], m.files[m.key(p)]
+	if n == nil || old == nil {
+		return fs.ErrNotExist
+	}
+	n.path = old.path
+	m.files[m.key(p)], m.staged[staged] = n, old
+	return nil
+}
+
+// Take implements FS.
+func (m *Memory) Take(p, staged string) error {
+	if err := m.before("take", p); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.files[m.key(p)]
+	if old == nil {
+		return fs.ErrNotExist
+	}
+	delete(m.files, m.key(p))
+	m.staged[staged] = old
+	return nil
+}
+
+// Discard implements FS.
+func (m *Memory) Discard(staged string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.staged, staged)
+	return nil
+}
+
+// Staged implements FS.
+func (m *Memory) Staged() ([]string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.gone {
+		return nil, ErrMissing
+	}
+	var out []string
+	for k := range m.staged {
+		out = append(out, k)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// Close implements FS; the files stay, so that a test can restart on them.
+func (m *Memory) Close() error { return nil }

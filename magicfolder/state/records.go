@@ -1,0 +1,112 @@
+package state
+
+import (
+	"warren/magicfolder/fsys"
+	"warren/magicfolder/remote"
+)
+
+// Folder is a folder's configuration. It holds secrets: the seed of our author
+// key, which never leaves this file, and two writecaps.
+type Folder struct {
+	ID         string     `json:"id"`
+	Name       string     `json:"name"`
+	Dir        string     `json:"dir"`
+	Author     string     `json:"author"` // our name in the Collective
+	Seed       []byte     `json:"seed"`
+	Collective remote.Cap `json:"collective"`
+	Personal   remote.Cap `json:"personal"` // writecap
+	Readcap    remote.Cap `json:"readcap"`  // of Personal
+	Enrolled   bool       `json:"enrolled"` // our entry has been seen in the Collective
+	Made       int64      `json:"made"`
+}
+
+// String keeps the secrets out of logs.
+func (f Folder) String() string { return "folder " + f.Name }
+
+// GoString too.
+func (f Folder) GoString() string { return f.String() }
+
+// File is what we know about one path. Its key in the database is the path in
+// NFC; Relpath is as the disk and the snapshots have it.
+type File struct {
+	Relpath string `json:"relpath"`
+	// Head is the version that our Personal directory is to hold; Linked is what
+	// it held when we last wrote or read it.
+	Head    remote.Cap `json:"head,omitempty"`
+	Linked  remote.Cap `json:"linked,omitempty"`
+	Content remote.Cap `json:"content,omitempty"` // of Head; empty: a delete
+	Mine    bool       `json:"mine,omitempty"`    // we are Head's author
+	// Disk and Sum describe the newest version that we know the disk to hold:
+	// the newest stashed one, else Head. Disk is nil when the file is absent.
+	Disk *fsys.State `json:"disk,omitempty"`
+	Sum  []byte      `json:"sum,omitempty"` // SHA-256
+	// Move is the replacement under way, recovered after a crash.
+	Move *Move `json:"move,omitempty"`
+	// Rival is another version that waits for its owner to act, see package
+	// conflict.
+	Rival *Rival `json:"rival,omitempty"`
+	// Conflicts are the conflict files made for this path.
+	Conflicts []Conflict `json:"conflicts,omitempty"`
+}
+
+// Move is the journal of putting a downloaded version into place.
+type Move struct {
+	Staged  string      `json:"staged"`
+	Cap     remote.Cap  `json:"cap"`
+	Content remote.Cap  `json:"content,omitempty"` // empty: a delete
+	Sum     []byte      `json:"sum,omitempty"`
+	Old     *fsys.State `json:"old,omitempty"` // what was expected at the path
+	OldSum  []byte      `json:"old_sum,omitempty"`
+	New     fsys.State  `json:"new"`
+}
+
+// Rival see File.
+type Rival struct {
+	Cap   remote.Cap `json:"cap"`
+	Name  string     `json:"name"`
+	Since int64      `json:"since"` // nanoseconds
+}
+
+// Conflict is one conflict file.
+type Conflict struct {
+	Path string     `json:"path"`
+	Name string     `json:"name"` // the participant whose bytes they are
+	Cap  remote.Cap `json:"cap"`
+	Sum  []byte     `json:"sum"`
+}
+
+// Stashed is a captured version that is not published yet. The versions of one
+// path form a line: the parent of each is the one before; Parents are those of
+// the first.
+type Stashed struct {
+	ID       uint64       `json:"id"`
+	Key      string       `json:"key"`
+	Relpath  string       `json:"relpath"`
+	Parents  []remote.Cap `json:"parents,omitempty"`
+	Deleted  bool         `json:"deleted,omitempty"`
+	File     string       `json:"file,omitempty"` // in the stash directory; empty when Content says all
+	Size     int64        `json:"size"`
+	Sum      []byte       `json:"sum,omitempty"`
+	Modified int64        `json:"modified"` // seconds
+	Captured int64        `json:"captured"` // seconds
+	// Content and Snapshot are filled as the upload goes on.
+	Content  remote.Cap `json:"content,omitempty"`
+	Snapshot remote.Cap `json:"snapshot,omitempty"`
+}
+
+// Known is a snapshot that was read and checked.
+type Known struct {
+	Relpath  string       `json:"relpath"`
+	Author   string       `json:"author"`
+	Key      []byte       `json:"key"`
+	Modified int64        `json:"modified"`
+	Content  remote.Cap   `json:"content,omitempty"`
+	Parents  []remote.Cap `json:"parents,omitempty"`
+}
+
+// Pin is the author key that a name stands for.
+type Pin struct {
+	Key []byte `json:"key"`
+	// Own: it was seen in that participant's own Personal directory.
+	Own bool `json:"own,omitempty"`
+}

@@ -1,0 +1,163 @@
+package upload
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"warren/magicfolder/remote"
+	"warren/magicfolder/snapshot"
+	"warren/magicfolder/state"
+)
+
+// ErrMoved: the version was changed or dropped while it was uploaded. Look at
+// the stash again.
+var ErrMoved = errors.New("the captured version is not what it was")
+
+// Grid is what uploading needs of the grid.
+type Grid interface {
+	PutFile(ctx context.Context, r io.Reader, size int64) (remote.Cap, error)
+	PutDirectory(ctx context.Context, entries []remote.Entry) (remote.Cap, error)
+}
+
+// Uploader stores captured versions as snapshots.
+type Uploader struct {
+	Grid  Grid
+	Store *state.Store
+	Key   ed25519.PrivateKey
+	Now   func() time.Time
+	// Read, when set, hears how many bytes more were read for an upload.
+	Read  func(n int64)
+	Fault func(step string) error
+}
+
+func (u *Uploader) fault(step string) error {
+	if u.Fault == nil {
+		return nil
+	}
+	return u.Fault(step)
+}
+
+// Line stores a path's captured versions, oldest first, each as the child of
+// the one before. Each step is recorded, so that a retry goes on from there.
+func (u *Uploader) Line(ctx context.Context, author string, line []state.Stashed) error {
+	for i := range line {
+		v := &line[i]
+		if v.Snapshot != "" {
+			continue
+		}
+		if err := u.content(ctx, v); err != nil {
+			return err
+		}
+		m := snapshot.Metadata{
+			Relpath:  v.Relpath,
+			Author:   snapshot.Author{Name: author, Key: u.Key.Public().(ed25519.PublicKey)},
+			Modified: v.Modified,
+			Parents:  v.Parents,
+		}
+		if i > 0 {
+			m.Parents = []remote.Cap{line[i-1].Snapshot}
+		}
+		raw := m.Encode()
+		meta, err := u.Grid.PutFile(ctx, bytes.NewReader(raw), int64(len(raw)))
+		if err != nil {
+			return fmt.Errorf("storing a snapshot's metadata: %w", err)
+		}
+		if err := u.fault("upload.metadata"); err != nil {
+			return err
+		}
+		c, err := u.Grid.PutDirectory(ctx, snapshot.Entries(u.Key, m, v.Content, meta, v.Captured))
+		if err != nil {
+			return fmt.Errorf("storing a snapshot: %w", err)
+		}
+		if err := u.fault("upload.snapshot"); err != nil {
+			return err
+		}
+		v.Snapshot = c
+		if err := u.record(*v, c, state.Known{Relpath: m.Relpath, Author: author, Key: m.Author.Key,
+			Modified: m.Modified, Content: v.Content, Parents: m.Parents}); err != nil {
+			return err
+		}
+		if err := u.fault("upload.recorded"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *Uploader) content(ctx context.Context, v *state.Stashed) error {
+	if v.Deleted || v.Content != "" {
+		return nil
+	}
+	f, err := os.Open(filepath.Join(u.Store.StashDir(), v.File))
+	if err != nil {
+		return fmt.Errorf("the stash: %w", err)
+	}
+	defer f.Close()
+	c, err := u.Grid.PutFile(ctx, &counted{f, u.Read}, v.Size)
+	if err != nil {
+		return fmt.Errorf("storing a file: %w", err)
+	}
+	if err := u.fault("upload.content"); err != nil {
+		return err
+	}
+	v.Content = c
+	return u.Store.Update(func(tx *state.Tx) error {
+		now, err := find(tx, *v)
+		if err != nil {
+			return err
+		}
+		now.Content = c
+		return tx.PutStashed(now)
+	})
+}
+
+func (u *Uploader) record(v state.Stashed, c remote.Cap, k state.Known) error {
+	return u.Store.Update(func(tx *state.Tx) error {
+		now, err := find(tx, v)
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(now.Parents, v.Parents) {
+			return ErrMoved
+		}
+		now.Snapshot = c
+		if err := tx.PutKnown(c, k); err != nil {
+			return err
+		}
+		return tx.PutStashed(now)
+	})
+}
+
+func find(tx *state.Tx, v state.Stashed) (state.Stashed, error) {
+	line, err := tx.Line(v.Key)
+	if err != nil {
+		return v, err
+	}
+	for _, have := range line {
+		if have.ID == v.ID {
+			return have, nil
+		}
+	}
+	return v, ErrMoved
+}
+
+type counted struct {
+	r    io.Reader
+	hear func(int64)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if c.hear != nil {
+		c.hear(int64(n))
+	}
+	return n, err
+}
