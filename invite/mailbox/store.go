@@ -371,10 +371,16 @@ func (s store) remove(id string, b box, reason string) error {
 		if err != nil {
 			return err
 		}
-		if ok && np.Mailbox == id {
-			if err := s.freeNameplate(b.Nameplate, np, reason); err != nil {
-				return err
-			}
+		switch {
+		case ok && np.Mailbox == id:
+			err = s.freeNameplate(b.Nameplate, np, reason)
+		case !ok && reason != goneUsed:
+			// Both released it when they met, which looked like use; the
+			// end of the mailbox says what it was.
+			err = s.correctTombstone(b.Nameplate, reason)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	prefix := string(s.key(id)) + "\x00"
@@ -385,4 +391,13 @@ func (s store) remove(id string, b box, reason string) error {
 		}
 	}
 	return s.drop(bucketMailboxes, id)
+}
+
+func (s store) correctTombstone(name, reason string) error {
+	t, ok, err := load[tombstone](s, bucketGone, name)
+	if err != nil || !ok || t.Reason != goneUsed {
+		return err
+	}
+	t.Reason = reason
+	return s.put(bucketGone, name, t)
 }
