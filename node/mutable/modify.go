@@ -1,0 +1,404 @@
+package mutable
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+
+	"warren/node/caps"
+)
+
+// Modify replaces the file's contents by what change makes of them. change is
+// called anew for each attempt, with whatever the file holds then, and must see
+// for itself whether its change is there already: a nil or equal result means
+// that nothing is to do. Its error ends Modify.
+//
+// A nil return means that the change stands: see the package comment. After
+// ErrUncoordinated and an UnhappyError with Written set it may or may not.
+func (s *Store) Modify(ctx context.Context, c caps.SSKWrite, change func(old []byte) ([]byte, error)) error {
+	return s.write(ctx, c, change, true)
+}
+
+// Overwrite replaces the file's contents. It returns nil as well when the new
+// contents were stored and somebody has replaced them since.
+func (s *Store) Overwrite(ctx context.Context, c caps.SSKWrite, contents []byte) error {
+	return s.write(ctx, c, func([]byte) ([]byte, error) { return contents, nil }, false)
+}
+
+// writing is one Modify or Overwrite through its attempts.
+type writing struct {
+	store  *Store
+	cap    caps.SSKWrite
+	change func(old []byte) ([]byte, error)
+	reads  bool // change wants the old contents
+
+	// What earlier attempts left behind.
+	ours     map[prefix]bool // versions that we sent to at least one server
+	base     *memory         // what the last of them that arrived was built on
+	unsettle []prefix        // newer versions, not whole, that the last look showed
+	liars    map[string]bool // servers that refuse writes without reason
+	refusals map[string]string
+	first    bool // no attempt to publish was made yet
+	blind    int  // looks that showed nothing to build on
+}
+
+// memory is a version whose contents this process still has.
+type memory struct {
+	contents []byte
+	k, n     int
+	servers  map[string]bool // those that answered when it was read
+}
+
+// retry is a reason not to go on that may pass.
+type retry struct{ why error }
+
+func (r retry) Error() string { return r.why.Error() }
+func (r retry) Unwrap() error { return r.why }
+
+// maxBlind is how often a file that cannot be read is looked at before giving
+// up: a writer that is at work is through within that time.
+const maxBlind = 5
+
+// again returns a retry, while there is hope that another look helps.
+func (w *writing) again(why error) error {
+	if w.blind++; w.blind >= maxBlind {
+		return why
+	}
+	return retry{why}
+}
+
+func (s *Store) write(ctx context.Context, c caps.SSKWrite, change func([]byte) ([]byte, error), reads bool) error {
+	release, err := s.turn(ctx, c.StorageIndex())
+	if err != nil {
+		return err
+	}
+	defer release()
+	w := &writing{
+		store: s, cap: c, change: change, reads: reads, first: true,
+		ours: map[prefix]bool{}, liars: map[string]bool{}, refusals: map[string]string{},
+	}
+	for n := 1; ; n++ {
+		err := w.attempt(ctx)
+		var r retry
+		if !errors.As(err, &r) {
+			return err
+		}
+		if n == s.opts.Attempts {
+			return r.why
+		}
+		if err := s.opts.Pause(ctx, n); err != nil {
+			return err
+		}
+	}
+}
+
+// attempt surveys, applies the change to the newest version that can be read,
+// publishes the result and looks whether it stands.
+func (w *writing) attempt(ctx context.Context) error {
+	v := w.store.survey(w.cap.Verify())
+	if err := v.askAll(ctx, headSize); err != nil {
+		return err
+	}
+	w.notice(v)
+	key := w.store.knownKey(w.cap.WriteKey)
+	best, old, key, err := w.open(ctx, v, key)
+	if err != nil {
+		return err
+	}
+	newer := v.newer(best)
+	if err := w.mayReplace(v, newer); err != nil {
+		return err
+	}
+	k, n := w.store.opts.Needed, w.store.opts.Total
+	if best != nil {
+		k, n = best.header.Needed, best.header.Total
+	} else if k, n, old, err = w.recall(v); err != nil {
+		return err
+	}
+
+	text, err := w.change(old)
+	if err != nil {
+		return err
+	}
+	if w.reads && (text == nil || bytes.Equal(text, old)) {
+		if best != nil && (w.first || w.settled(v, best.prefix, nil)) {
+			return nil
+		}
+		text = old // ours is in it; make it whole
+	}
+	if best != nil && !w.reads && w.ours[best.prefix] && w.settled(v, best.prefix, nil) {
+		return nil
+	}
+	draft, err := w.store.draft(key, v.highest(), k, n, text)
+	if err != nil {
+		return err
+	}
+	unusable := w.unusable(v)
+	if can := happiness(plan(v.candidates(newer, unusable), n, draft.happy)); can < draft.happy {
+		return &UnhappyError{Placed: can, Wanted: draft.happy, Err: v.problem}
+	}
+	w.first = false
+	out := v.publish(ctx, draft, best, newer, unusable)
+	if len(out.placed) > 0 || len(out.failed) > 0 {
+		w.ours[draft.prefix()] = true // a call that failed may have been carried out
+	}
+	if len(out.placed) > 0 {
+		w.base = &memory{contents: old, k: k, n: n, servers: v.answering()}
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w.remember(v, out)
+	if out.contested() {
+		return retry{ErrUncoordinated}
+	}
+	return w.confirm(ctx, v, draft, out)
+}
+
+// draft encodes and signs a new version behind the highest sequence number seen.
+func (s *Store) draft(key *Key, highest uint64, k, n int, text []byte) (*draft, error) {
+	if highest == math.MaxUint64 {
+		return nil, errors.New("mutable: the file's sequence numbers are used up")
+	}
+	var iv [16]byte
+	if _, err := io.ReadFull(s.opts.Rand, iv[:]); err != nil {
+		return nil, fmt.Errorf("mutable: make an IV: %w", err)
+	}
+	shares, err := Encode(s.opts.Rand, key, highest+1, iv, k, n, text)
+	if err != nil {
+		return nil, err
+	}
+	return &draft{key: key, shares: shares, happy: min(s.opts.Happy, n)}, nil
+}
+
+// open finds the newest version that can be read, its contents where the change
+// wants them, and the private key. best is nil when no version can be read.
+func (w *writing) open(ctx context.Context, v *survey, key *Key) (best *version, old []byte, _ *Key, err error) {
+	if len(v.shares) == 0 {
+		return nil, nil, nil, v.missing()
+	}
+	for best = v.best(); best != nil; best = v.best() {
+		var sealed [][]byte
+		if w.reads {
+			old, sealed, err = v.retrieve(ctx, best, w.cap.Read().ReadKey, key == nil)
+			if errors.Is(err, ErrNotEnoughShares) {
+				continue // its damaged shares have left the survey
+			}
+			if err != nil {
+				return nil, nil, nil, err
+			}
+		}
+		if key == nil {
+			if key, err = v.findKey(ctx, w.cap.WriteKey, sealed); err != nil {
+				return nil, nil, nil, err
+			}
+			w.store.rememberKey(key)
+		}
+		return best, old, key, nil
+	}
+	if key == nil {
+		// Without a version that can be read there is nothing to build on; after a
+		// race of our own we would have the key.
+		return nil, nil, nil, v.missing()
+	}
+	return nil, nil, key, nil
+}
+
+// mayReplace decides about versions that are newer than what can be read. They
+// are the remains of a writer that died, or of a race, or a write that is going
+// on; or they are whole on servers that are away. The first two look the same
+// after a pause and have no room to be whole elsewhere.
+func (w *writing) mayReplace(v *survey, newer []*version) error {
+	var foreign []prefix
+	whole := false // one of them may be whole, out of sight
+	for _, ver := range newer {
+		if w.ours[ver.prefix] {
+			continue
+		}
+		foreign = append(foreign, ver.prefix)
+		// Every share number that stands in no other version might, with this one,
+		// be on a server that is away.
+		var elsewhere [maxShares]bool
+		for _, s := range v.shares {
+			if s.prefix != ver.prefix {
+				elsewhere[s.num] = true
+			}
+		}
+		possible := 0
+		for num := range ver.header.Total {
+			if !elsewhere[num] || slices.ContainsFunc(ver.shares, func(s *share) bool { return s.num == num }) {
+				possible++
+			}
+		}
+		if possible >= max(ver.header.Needed, min(w.store.opts.Happy, ver.header.Total)) {
+			whole = true
+		}
+	}
+	same := slices.Equal(foreign, w.unsettle)
+	w.unsettle = foreign
+	if !same {
+		w.blind = 0 // somebody is at work
+	}
+	if len(foreign) > 0 && (whole || !same) {
+		return w.again(ErrNewerVersion)
+	}
+	return nil
+}
+
+// recall is the way out when a race left no version whole: the contents from
+// before it are still in our memory. It is open only to a writer that took part
+// (nobody else's write can then have succeeded, because ours was in its way) and
+// while every server answers that answered before.
+func (w *writing) recall(v *survey) (k, n int, old []byte, err error) {
+	if w.base == nil {
+		return 0, 0, nil, w.again(v.missing())
+	}
+	now := v.answering()
+	for id := range w.base.servers {
+		if !now[id] {
+			return 0, 0, nil, w.again(v.missing())
+		}
+	}
+	return w.base.k, w.base.n, w.base.contents, nil
+}
+
+// answering lists the servers that answered the survey.
+func (v *survey) answering() map[string]bool {
+	ids := map[string]bool{}
+	for i, st := range v.state {
+		if st == answered {
+			ids[v.servers[i].ID] = true
+		}
+	}
+	return ids
+}
+
+// settled says that a version is the newest, whole, on enough servers, with
+// nothing as new beside it.
+func (w *writing) settled(v *survey, p prefix, written []target) bool {
+	best := v.best()
+	if best == nil || best.prefix != p || len(v.newer(best)) > 0 {
+		return false
+	}
+	for _, s := range v.shares {
+		if s.header.Seqnum >= best.header.Seqnum && s.prefix != p {
+			return false
+		}
+	}
+	return happiness(v.holders(p, written)) >= min(w.store.opts.Happy, best.header.Total)
+}
+
+// confirm looks at all servers again. That a server said "written" is not
+// enough: it may be full and hide it, and another writer may have come since.
+func (w *writing) confirm(ctx context.Context, v *survey, d *draft, out *outcome) error {
+	look := v.again()
+	if err := look.askAll(ctx, versionSize); err != nil {
+		return err
+	}
+	p := d.prefix()
+	if w.settled(look, p, out.placed) {
+		return nil
+	}
+	best := look.best()
+	// Whoever replaced ours saw it whole: our contents were the file's for a while.
+	if !w.reads && best != nil && bytes.Compare(best.prefix[:], p[:]) > 0 && best.header.Seqnum > d.shares[0].Seqnum && happiness(out.placed) >= d.happy {
+		return nil
+	}
+	for _, rival := range look.shares {
+		if rival.header.Seqnum >= d.shares[0].Seqnum && rival.prefix != p {
+			return retry{ErrUncoordinated}
+		}
+	}
+	return &UnhappyError{Placed: happiness(look.holders(p, out.placed)), Wanted: d.happy, Written: true, Err: out.problem()}
+}
+
+// problem is one of the failures.
+func (o *outcome) problem() error {
+	for _, err := range o.failed {
+		return err
+	}
+	return nil
+}
+
+// remember keeps what the servers that refused held when we tested it.
+func (w *writing) remember(v *survey, out *outcome) {
+	clear(w.refusals)
+	for _, i := range out.refused {
+		w.refusals[v.servers[i].ID] = v.holdings(i)
+	}
+}
+
+// notice finds servers that refused our write although their shares were and
+// still are what we tested for. They are left out of what follows: else one
+// could hold up every write for ever.
+func (w *writing) notice(v *survey) {
+	for i, s := range v.servers {
+		if before, ok := w.refusals[s.ID]; ok && v.state[i] == answered && v.holdings(i) == before {
+			w.liars[s.ID] = true
+		}
+	}
+}
+
+func (w *writing) unusable(v *survey) map[int]bool {
+	list := map[int]bool{}
+	for i, s := range v.servers {
+		if w.liars[s.ID] {
+			list[i] = true
+		}
+	}
+	return list
+}
+
+// holdings is all that a server holds of the file, as one comparable text.
+func (v *survey) holdings(server int) string {
+	var held []string
+	for _, s := range v.shares {
+		if s.server == server {
+			held = append(held, fmt.Sprintf("%d %x", s.num, s.prefix))
+		}
+	}
+	for _, b := range v.bad {
+		if b.server == server {
+			held = append(held, fmt.Sprintf("%d bad %x", b.num, b.test.Specimen))
+		}
+	}
+	slices.Sort(held)
+	return fmt.Sprint(held)
+}
+
+// create publishes the first version of a file.
+func (s *Store) create(ctx context.Context, key *Key, contents []byte) error {
+	c := key.Cap()
+	v := s.survey(c.Verify())
+	for i := range v.state {
+		v.state[i] = answered // with a fresh key there is nothing to ask for
+	}
+	d, err := s.draft(key, 0, s.opts.Needed, s.opts.Total, contents)
+	if err != nil {
+		return err
+	}
+	if can := happiness(plan(v.candidates(nil, nil), s.opts.Total, d.happy)); can < d.happy {
+		return &UnhappyError{Placed: can, Wanted: d.happy}
+	}
+	out := v.publish(ctx, d, nil, nil, nil)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if out.contested() {
+		return ErrUncoordinated
+	}
+	w := &writing{store: s, cap: c, reads: true}
+	if err := w.confirm(ctx, v, d, out); err != nil {
+		var r retry
+		if errors.As(err, &r) {
+			return r.why
+		}
+		return err
+	}
+	s.rememberKey(key)
+	return nil
+}

@@ -1,0 +1,240 @@
+package mutable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"warren/node/storage"
+	"warren/node/taghash"
+)
+
+// draft is a version about to be published.
+type draft struct {
+	key    *Key
+	shares []Share
+	happy  int // distinct servers that must hold it
+}
+
+func (d *draft) prefix() prefix { return d.shares[0].prefix() }
+
+// outcome is what became of a publish.
+type outcome struct {
+	placed []target
+	// refused lists the servers on which a test failed: somebody else wrote.
+	refused []int
+	failed  map[int]error
+}
+
+func (o *outcome) contested() bool { return len(o.refused) > 0 }
+
+// candidates describes the survey's servers to plan. unusable are left alone
+// (they failed, or refuse without reason); newer are versions that are newer than
+// the base and not whole.
+func (v *survey) candidates(newer []*version, unusable map[int]bool) []candidate {
+	list := make([]candidate, len(v.servers))
+	for i := range list {
+		list[i].usable = v.state[i] == answered && !unusable[i]
+		list[i].roomy = !v.servers[i].ReadOnly
+	}
+	isNewer := map[prefix]bool{}
+	for _, ver := range newer {
+		isNewer[ver.prefix] = true
+	}
+	for _, s := range v.shares {
+		t := target{slot: s.slot()}
+		if isNewer[s.prefix] {
+			t.phase = phaseNewer
+		}
+		list[s.server].existing = append(list[s.server].existing, t)
+	}
+	for _, b := range v.bad {
+		list[b.server].existing = append(list[b.server].existing, target{slot: b})
+	}
+	return list
+}
+
+// publish writes a draft to the targets of a plan, all shares of one server in
+// one atomic operation.
+//
+// The order keeps racing writers from destroying what the others need. First
+// goes the first server of the permuted order that holds shares of the base
+// version and nothing newer, alone: among writers that saw the same base, one
+// wins there and the others stop before they wrote anything. Then the rest.
+// Last, and only when nothing was refused so far, the servers that hold shares
+// of a newer version that is not whole: by then its writer, should it be alive
+// after all, has met our shares and cannot have succeeded.
+//
+// Shares whose server failed go to other servers, as long as there are any.
+func (v *survey) publish(ctx context.Context, d *draft, base *version, newer []*version, unusable map[int]bool) *outcome {
+	out := &outcome{failed: map[int]error{}}
+	n := len(d.shares)
+	servers := v.candidates(newer, unusable)
+	for first := true; ; first = false {
+		goal := plan(servers, n, d.happy)
+		goal = slices.DeleteFunc(goal, func(t target) bool {
+			return slices.ContainsFunc(out.placed, func(p target) bool { return p.server == t.server && p.num == t.num })
+		})
+		if len(goal) == 0 {
+			return out
+		}
+		batches := batch(goal)
+		if first && base != nil {
+			if i := lockServer(batches, base); i > 0 {
+				// Stable: the others keep the permuted order.
+				lock := batches[i]
+				batches = slices.Insert(slices.Delete(batches, i, i+1), 0, lock)
+			}
+			v.write(ctx, d, batches[:1], out)
+			batches = batches[1:]
+		}
+		for _, ph := range []phase{phaseBase, phaseNewer} {
+			if out.contested() || ctx.Err() != nil {
+				return out
+			}
+			v.write(ctx, d, slices.DeleteFunc(slices.Clone(batches), func(b []target) bool { return batchPhase(b) != ph }), out)
+		}
+		if out.contested() || len(out.failed) == 0 || ctx.Err() != nil {
+			return out
+		}
+		// What was placed now counts as existing, what failed as unusable.
+		for i := range servers {
+			if out.failed[i] != nil {
+				servers[i].usable = false
+			}
+			servers[i].existing = slices.DeleteFunc(out.on(i), func(t target) bool { return t.num >= n })
+		}
+	}
+}
+
+// on lists what was placed on a server.
+func (o *outcome) on(server int) []target {
+	return slices.DeleteFunc(slices.Clone(o.placed), func(t target) bool { return t.server != server })
+}
+
+// batch groups targets, which are sorted by server.
+func batch(goal []target) [][]target {
+	var list [][]target
+	for i, t := range goal {
+		if i == 0 || goal[i-1].server != t.server {
+			list = append(list, nil)
+		}
+		list[len(list)-1] = append(list[len(list)-1], t)
+	}
+	return list
+}
+
+func batchPhase(b []target) phase {
+	ph := phaseBase
+	for _, t := range b {
+		ph = max(ph, t.phase)
+	}
+	return ph
+}
+
+// lockServer is the batch that goes first: see publish.
+func lockServer(batches [][]target, base *version) int {
+	second := -1
+	for i, b := range batches {
+		if !slices.ContainsFunc(b, func(t target) bool {
+			return slices.ContainsFunc(base.shares, func(s *share) bool { return s.server == t.server && s.num == t.num })
+		}) {
+			continue
+		}
+		if batchPhase(b) == phaseBase {
+			return i
+		}
+		if second < 0 {
+			second = i
+		}
+	}
+	return max(second, 0)
+}
+
+// write sends batches at once and records what became of them.
+func (v *survey) write(ctx context.Context, d *draft, batches [][]target, out *outcome) {
+	ctx, cancel := context.WithTimeout(ctx, v.store.opts.CallTimeout)
+	defer cancel()
+	type result struct {
+		wrote bool
+		err   error
+	}
+	results := make([]result, len(batches))
+	var wg sync.WaitGroup
+	for i, b := range batches {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			results[i].wrote, results[i].err = v.writeServer(ctx, d, b)
+		}()
+	}
+	wg.Wait()
+	for i, r := range results {
+		server := batches[i][0].server
+		switch {
+		case r.err != nil:
+			out.failed[server] = r.err
+		case !r.wrote:
+			out.refused = append(out.refused, server)
+		default:
+			out.placed = append(out.placed, batches[i]...)
+		}
+	}
+}
+
+func (v *survey) writeServer(ctx context.Context, d *draft, targets []target) (bool, error) {
+	server := v.servers[targets[0].server]
+	secrets, err := v.store.secrets(d.key.Cap().WriteKey, v.index, server.LeaseSeed)
+	if err != nil {
+		return false, err
+	}
+	tw := make(map[int]storage.TestWrite, len(targets))
+	for _, t := range targets {
+		data := d.shares[t.num].Marshal()
+		length := uint64(len(data))
+		tw[t.num] = storage.TestWrite{
+			Test:  []storage.TestVector{t.test},
+			Write: []storage.WriteVector{{Offset: 0, Data: data}},
+			// Tahoe leaves the tail of a longer predecessor behind the end; we do not.
+			NewLength: &length,
+		}
+	}
+	wrote, _, err := server.Client.ReadTestWrite(ctx, v.index, secrets, tw, []storage.ReadVector{{Offset: 0, Size: checkstringLen}})
+	if errors.Is(err, storage.ErrConflict) {
+		return false, nil
+	}
+	return wrote, err
+}
+
+// secrets derives what authorises writes of one file on one server, and its lease.
+func (s *Store) secrets(writeKey, index [16]byte, leaseSeed []byte) (storage.SlotSecrets, error) {
+	if len(leaseSeed) != 20 {
+		return storage.SlotSecrets{}, fmt.Errorf("mutable: a server's lease seed has %d bytes, not 20", len(leaseSeed))
+	}
+	return storage.SlotSecrets{
+		WriteEnabler: taghash.SSKWriteEnabler(writeKey, leaseSeed),
+		LeaseSecrets: storage.LeaseSecrets{
+			Renew:  taghash.BucketRenewal(taghash.FileRenewal(taghash.MyRenewal(s.opts.LeaseSecret), index), leaseSeed),
+			Cancel: taghash.BucketCancel(taghash.FileCancel(taghash.MyCancel(s.opts.LeaseSecret), index), leaseSeed),
+		},
+	}, nil
+}
+
+// holders lists the slots in which the survey found a version, together with
+// those that took it and then did not answer.
+func (v *survey) holders(p prefix, written []target) []target {
+	var list []target
+	for _, s := range v.shares {
+		if s.prefix == p {
+			list = append(list, target{slot: s.slot()})
+		}
+	}
+	for _, t := range written {
+		if v.state[t.server] != answered {
+			list = append(list, t)
+		}
+	}
+	return list
+}

@@ -1,0 +1,368 @@
+package mutable
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	mrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"warren/node/caps"
+	"warren/node/grid"
+)
+
+var (
+	// ErrNotFound: every server answered and none holds a share.
+	ErrNotFound = errors.New("mutable: no such file on the grid")
+	// ErrNotEnoughShares: shares may exist, but too few can be read now. Trying
+	// again when servers return is safe.
+	ErrNotEnoughShares = errors.New("mutable: not enough shares can be read")
+	// ErrUncoordinated: other writers kept getting in between. What became of the
+	// change is not known: it may stand, wholly or not at all. Trying again is safe.
+	ErrUncoordinated = errors.New("mutable: other writers are changing the file")
+	// ErrNewerVersion: shares of a newer version were found which cannot be read,
+	// and which may be whole on servers that are away. Nothing was written.
+	ErrNewerVersion = errors.New("mutable: a newer version exists that cannot be read now")
+	// ErrUnhappy: too few servers take shares. Errors that match it are an
+	// *UnhappyError.
+	ErrUnhappy = errors.New("mutable: too few storage servers")
+	// ErrTooLarge: more than MaxSize bytes.
+	ErrTooLarge = errors.New("mutable: file too large")
+)
+
+// UnhappyError says how many servers a write reached.
+type UnhappyError struct {
+	// Placed is the number of distinct servers that hold (or could hold) distinct
+	// shares of the new version, Wanted how many it takes.
+	Placed, Wanted int
+	// Written says that some servers took the new version all the same: it may be
+	// the newest that readers see. The next write replaces it.
+	Written bool
+	// Err is one of the failures behind it, or nil.
+	Err error
+}
+
+func (e *UnhappyError) Error() string {
+	msg := fmt.Sprintf("%v: %d of %d wanted", ErrUnhappy, e.Placed, e.Wanted)
+	if e.Err != nil {
+		msg += ": " + e.Err.Error()
+	}
+	return msg
+}
+
+// Is matches ErrUnhappy.
+func (e *UnhappyError) Is(target error) bool { return target == ErrUnhappy }
+
+func (e *UnhappyError) Unwrap() error { return e.Err }
+
+// Version identifies the contents of a file: equal versions, equal contents.
+type Version struct {
+	Seqnum   uint64
+	RootHash [32]byte
+}
+
+// String is short, for people and for comparing.
+func (v Version) String() string {
+	if v == (Version{}) {
+		return ""
+	}
+	return fmt.Sprintf("%d-%s", v.Seqnum, hex.EncodeToString(v.RootHash[:]))
+}
+
+func (h Header) version() Version { return Version{h.Seqnum, h.RootHash} }
+
+// Servers hands out the connected storage servers in Tahoe's permuted order.
+type Servers interface {
+	Permuted(si caps.StorageIndex) []grid.Server
+}
+
+// Options configure a Store. Servers, LeaseSecret, Needed, Happy and Total must
+// be set; the other fields have defaults.
+type Options struct {
+	Servers     Servers
+	LeaseSecret []byte // the node's private/secret, decoded
+	// Needed (k) and Total (n) encode new files; existing ones keep theirs. Happy
+	// is the number of distinct servers that a write must reach; for files with
+	// fewer shares than that, their number of shares.
+	Needed, Happy, Total int
+
+	// Rand makes IVs and signatures; crypto/rand.
+	Rand io.Reader
+	// Patience is how long slow servers are waited for once the result stands
+	// without them; 5 s.
+	Patience time.Duration
+	// CallTimeout bounds one call to a server; 2 min.
+	CallTimeout time.Duration
+	// Attempts is how often a write that met other writers is tried; 24.
+	Attempts int
+	// Pause waits before attempt number n (from 1): a random time that grows from
+	// a fifth of a second to some ten seconds.
+	Pause func(ctx context.Context, n int) error
+	// KeyAhead keeps one key pair made in advance, so that Create need not wait
+	// for it.
+	KeyAhead bool
+}
+
+// Store reads and writes mutable files. It is safe for concurrent use: writes of
+// one file through one Store wait for each other. Close it when KeyAhead is set.
+type Store struct {
+	opts Options
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+	keys chan *Key
+
+	mu    sync.Mutex // guards what follows
+	busy  map[caps.StorageIndex]*turn
+	seen  map[caps.StorageIndex]uint64 // highest sequence numbers, in this process
+	known map[[16]byte]*Key            // private keys by writekey
+}
+
+// How many files' sequence numbers and keys are remembered. Beyond that some are
+// forgotten, which costs a question more.
+const (
+	rememberSeqnums = 1 << 16
+	rememberKeys    = 256
+)
+
+// New checks the options and returns a Store.
+func New(opts Options) (*Store, error) {
+	if opts.Servers == nil || len(opts.LeaseSecret) == 0 {
+		return nil, errors.New("mutable: no servers or no lease secret given")
+	}
+	if opts.Needed < 1 || opts.Total < opts.Needed || opts.Total > 255 || opts.Happy < 1 || opts.Happy > opts.Total {
+		return nil, fmt.Errorf("mutable: unusable encoding: %d needed, %d happy, %d total", opts.Needed, opts.Happy, opts.Total)
+	}
+	if opts.Rand == nil {
+		opts.Rand = rand.Reader
+	}
+	if opts.Patience == 0 {
+		opts.Patience = 5 * time.Second
+	}
+	if opts.CallTimeout == 0 {
+		opts.CallTimeout = 2 * time.Minute
+	}
+	if opts.Attempts == 0 {
+		opts.Attempts = 24
+	}
+	if opts.Pause == nil {
+		opts.Pause = pause
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s := &Store{
+		opts: opts, stop: stop, keys: make(chan *Key),
+		busy: map[caps.StorageIndex]*turn{}, seen: map[caps.StorageIndex]uint64{}, known: map[[16]byte]*Key{},
+	}
+	if opts.KeyAhead {
+		s.wg.Add(1)
+		go func() {
+			defer s.wg.Done()
+			s.makeKeys(ctx)
+		}()
+	}
+	return s, nil
+}
+
+// Close ends the Store's goroutine and waits for it.
+func (s *Store) Close() {
+	s.stop()
+	s.wg.Wait()
+}
+
+// pause grows by half each time; the jitter keeps two writers from meeting again
+// and again.
+func pause(ctx context.Context, n int) error {
+	d := 200 * time.Millisecond
+	for range min(n-1, 10) {
+		d += d / 2
+	}
+	timer := time.NewTimer(d/2 + mrand.N(d))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// makeKeys keeps one key waiting.
+func (s *Store) makeKeys(ctx context.Context) {
+	for ctx.Err() == nil {
+		key, err := GenerateKey(s.opts.Rand)
+		if err != nil {
+			return // newKey tries for itself and reports it
+		}
+		select {
+		case s.keys <- key:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// newKey takes the key made ahead, or makes one.
+func (s *Store) newKey() (*Key, error) {
+	select {
+	case key := <-s.keys:
+		return key, nil
+	default:
+		return GenerateKey(s.opts.Rand)
+	}
+}
+
+// Create makes a new file.
+func (s *Store) Create(ctx context.Context, contents []byte) (caps.SSKWrite, error) {
+	return s.CreateFrom(ctx, func(caps.SSKWrite) ([]byte, error) { return contents, nil })
+}
+
+// CreateFrom makes a new file whose contents depend on its writecap, as a
+// directory's do.
+func (s *Store) CreateFrom(ctx context.Context, contents func(caps.SSKWrite) ([]byte, error)) (caps.SSKWrite, error) {
+	key, err := s.newKey()
+	if err != nil {
+		return caps.SSKWrite{}, err
+	}
+	b, err := contents(key.Cap())
+	if err != nil {
+		return caps.SSKWrite{}, err
+	}
+	return key.Cap(), s.CreateWithKey(ctx, key, b)
+}
+
+// CreateWithKey makes the new file that belongs to a key. Where the file exists
+// already, nothing is written and the error is ErrUncoordinated.
+func (s *Store) CreateWithKey(ctx context.Context, key *Key, contents []byte) error {
+	release, err := s.turn(ctx, key.Cap().StorageIndex())
+	if err != nil {
+		return err
+	}
+	defer release()
+	return s.create(ctx, key, contents)
+}
+
+// Read returns the newest contents that can be read, and their version.
+func (s *Store) Read(ctx context.Context, c caps.SSKRead) ([]byte, Version, error) {
+	v := s.survey(c.Verify())
+	for asked := false; ; asked = true {
+		var err error
+		if !asked {
+			err = v.askForReading(ctx, headSize)
+		} else {
+			err = v.askAll(ctx, headSize)
+		}
+		if err != nil {
+			return nil, Version{}, err
+		}
+		for {
+			best := v.best()
+			if best == nil {
+				break
+			}
+			contents, _, err := v.retrieve(ctx, best, c.ReadKey, false)
+			if err == nil {
+				return contents, best.header.version(), nil
+			}
+			if !errors.Is(err, ErrNotEnoughShares) {
+				return nil, Version{}, err
+			}
+			if !asked {
+				break // there may be more shares of it than we asked for
+			}
+		}
+		if asked {
+			return nil, Version{}, v.missing()
+		}
+	}
+}
+
+// Version asks for the newest version that can be read without reading it. Its
+// signature is checked, and enough shares claim to be there.
+func (s *Store) Version(ctx context.Context, c caps.SSKRead) (Version, error) {
+	v := s.survey(c.Verify())
+	if err := v.askForReading(ctx, versionSize); err != nil {
+		return Version{}, err
+	}
+	best := v.best()
+	if best == nil {
+		return Version{}, v.missing()
+	}
+	return best.header.version(), nil
+}
+
+// turn makes writers of one file wait for each other.
+type turn struct {
+	token   chan struct{} // holds one value while nobody has the turn
+	waiting int           // guarded by Store.mu
+}
+
+// turn returns when nobody else writes the file, with the function that hands
+// the turn on.
+func (s *Store) turn(ctx context.Context, si caps.StorageIndex) (release func(), err error) {
+	s.mu.Lock()
+	t := s.busy[si]
+	if t == nil {
+		t = &turn{token: make(chan struct{}, 1)}
+		t.token <- struct{}{}
+		s.busy[si] = t
+	}
+	t.waiting++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if t.waiting--; t.waiting == 0 {
+			delete(s.busy, si)
+		}
+	}
+	select {
+	case <-t.token:
+		return func() {
+			t.token <- struct{}{}
+			leave()
+		}, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}
+
+func (s *Store) sawSeqnum(si caps.StorageIndex, seqnum uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.seen[si]; !ok {
+		forgetSome(s.seen, rememberSeqnums)
+	}
+	s.seen[si] = max(s.seen[si], seqnum)
+}
+
+func (s *Store) seenSeqnum(si caps.StorageIndex) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[si]
+}
+
+func (s *Store) rememberKey(key *Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	forgetSome(s.known, rememberKeys)
+	s.known[key.Cap().WriteKey] = key
+}
+
+func (s *Store) knownKey(writeKey [16]byte) *Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.known[writeKey]
+}
+
+// forgetSome makes room for one entry.
+func forgetSome[K comparable, V any](m map[K]V, limit int) {
+	for k := range m {
+		if len(m) < limit {
+			return
+		}
+		delete(m, k)
+	}
+}

@@ -1,0 +1,409 @@
+package mutable
+
+import (
+	"bytes"
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"warren/node/caps"
+	"warren/node/grid"
+	"warren/node/storage"
+	"warren/node/taghash"
+)
+
+// headSize is how much of each share the first question asks for: header, keys
+// and hashes take less than 1000 bytes, and the rest saves a second round trip
+// for small files.
+const headSize = 4 << 10
+
+// versionSize is the same when contents are not wanted.
+const versionSize = 1000
+
+// laterQueries is how many questions are in flight after the first batch.
+const laterQueries = 5
+
+// maxShares bounds share numbers: n is one byte.
+const maxShares = 256
+
+// A share that some server holds and whose header is signed by the file's key.
+type share struct {
+	server int // index into survey.servers
+	num    int
+	header Header
+	prefix prefix
+	offsets
+	head []byte // the share's first bytes, as far as they are known
+}
+
+// A slot is a share number on a server, whatever it holds, with the test that
+// holds while it is unchanged.
+type slot struct {
+	server, num int
+	test        storage.TestVector
+}
+
+type slotKey struct{ server, num int }
+
+func (s *share) slot() slot {
+	return slot{s.server, s.num, storage.TestVector{Size: checkstringLen, Specimen: s.prefix[:checkstringLen]}}
+}
+
+// version is what shares of one prefix have in common.
+type version struct {
+	prefix prefix
+	header Header
+	shares []*share // those that arrived first stand first
+}
+
+// distinct counts the share numbers that are there.
+func (v *version) distinct() int {
+	var seen [maxShares]bool
+	n := 0
+	for _, s := range v.shares {
+		if !seen[s.num] {
+			seen[s.num] = true
+			n++
+		}
+	}
+	return n
+}
+
+func (v *version) recoverable() bool { return v.distinct() >= v.header.Needed }
+
+type answer int
+
+const (
+	unasked  answer = iota
+	asking          // asked, or asked and no longer waited for
+	answered        // told what it holds
+	failed
+)
+
+// survey is what the servers said of one file, Tahoe's servermap. One goroutine
+// uses it; ask starts others and waits for them.
+type survey struct {
+	store       *Store
+	index       caps.StorageIndex
+	fingerprint [32]byte
+	servers     []grid.Server // in permuted order
+	state       []answer
+	shares      []*share
+	bad         []slot             // shares that are there and cannot be believed
+	dropped     map[slotKey]prefix // what drop took out, so that asking again does not bring it back
+	problem     error              // the last failure, for messages
+
+	mu       sync.Mutex // guards what follows, which the questions share
+	publicDR []byte     // the file's public key, once a share gave it
+	public   *rsa.PublicKey
+	proven   map[prefix]bool // prefixes with a checked signature
+}
+
+func (s *Store) survey(verify caps.SSKVerify) *survey {
+	servers := s.opts.Servers.Permuted(verify.Index)
+	return &survey{
+		store: s, index: verify.Index, fingerprint: verify.Fingerprint, servers: servers,
+		state: make([]answer, len(servers)), dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
+	}
+}
+
+// again is a survey of the same servers that knows nothing yet.
+func (v *survey) again() *survey {
+	return &survey{
+		store: v.store, index: v.index, fingerprint: v.fingerprint, servers: v.servers,
+		state: make([]answer, len(v.servers)), dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
+	}
+}
+
+// reply is one server's answer to a question.
+type reply struct {
+	server int
+	shares []*share
+	bad    []slot
+	err    error
+}
+
+// askForReading asks servers in permuted order until the newest version can be
+// read: twice k at first, since up to k of them may be stale, and more while
+// there is a sign of something newer than what is whole.
+func (v *survey) askForReading(ctx context.Context, size uint64) error {
+	return v.ask(ctx, size, false)
+}
+
+// askAll asks every server.
+func (v *survey) askAll(ctx context.Context, size uint64) error { return v.ask(ctx, size, true) }
+
+// ask returns when enough is known, with the context's error, or nil when all
+// have answered or failed. Servers that are slow are not waited for longer than
+// Patience once a version that can be read stands unchallenged.
+func (v *survey) ask(ctx context.Context, size uint64, all bool) error {
+	qctx, cancel := context.WithTimeout(ctx, v.store.opts.CallTimeout)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	replies := make(chan reply, len(v.servers))
+	var patience <-chan time.Time
+	first := 2 * v.store.opts.Needed
+	next, inFlight, done := 0, 0, 0
+	for {
+		standing := v.standing()
+		if standing && !all {
+			best := v.best()
+			first = max(first, 2*best.header.Needed)
+			if done >= first {
+				return nil
+			}
+		}
+		window := laterQueries
+		if done+inFlight < first {
+			window = max(window, first-done)
+		}
+		for ; next < len(v.servers) && (all || inFlight < window); next++ {
+			if v.state[next] == answered {
+				done++
+				continue
+			}
+			v.state[next] = asking
+			inFlight++
+			wg.Add(1)
+			go func(i int) {
+				defer wg.Done()
+				r := v.query(qctx, i, size)
+				replies <- r
+				v.advise(qctx, r)
+			}(next)
+		}
+		if inFlight == 0 {
+			return nil
+		}
+		if standing && patience == nil {
+			timer := time.NewTimer(v.store.opts.Patience)
+			defer timer.Stop()
+			patience = timer.C
+		}
+		select {
+		case r := <-replies:
+			inFlight--
+			done++
+			v.take(r)
+		case <-patience:
+			if v.standing() {
+				return nil
+			}
+			patience = nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// take adds a reply.
+func (v *survey) take(r reply) {
+	if r.err != nil {
+		v.state[r.server], v.problem = failed, r.err
+		return
+	}
+	v.state[r.server] = answered
+	v.shares = slices.DeleteFunc(v.shares, func(s *share) bool { return s.server == r.server })
+	v.bad = append(slices.DeleteFunc(v.bad, func(s slot) bool { return s.server == r.server }), r.bad...)
+	for _, s := range r.shares {
+		v.store.sawSeqnum(v.index, s.header.Seqnum)
+		if p, ok := v.dropped[slotKey{s.server, s.num}]; ok && p == s.prefix {
+			v.bad = append(v.bad, s.slot())
+			continue
+		}
+		v.shares = append(v.shares, s)
+	}
+}
+
+// standing says that a version can be read and nothing points to a newer one.
+func (v *survey) standing() bool {
+	best := v.best()
+	return best != nil && len(v.newer(best)) == 0 && best.header.Seqnum >= v.store.seenSeqnum(v.index)
+}
+
+// versions lists what is there, newest first.
+func (v *survey) versions() []*version {
+	var list []*version
+	index := map[prefix]*version{}
+	for _, s := range v.shares {
+		ver := index[s.prefix]
+		if ver == nil {
+			ver = &version{prefix: s.prefix, header: s.header}
+			index[s.prefix] = ver
+			list = append(list, ver)
+		}
+		ver.shares = append(ver.shares, s)
+	}
+	slices.SortFunc(list, func(a, b *version) int { return bytes.Compare(b.prefix[:], a.prefix[:]) })
+	return list
+}
+
+// best is the newest version of which enough shares are there, or nil.
+func (v *survey) best() *version {
+	for _, ver := range v.versions() {
+		if ver.recoverable() {
+			return ver
+		}
+	}
+	return nil
+}
+
+// newer lists versions newer than best (nil: all), none of which can be read.
+func (v *survey) newer(best *version) []*version {
+	list := v.versions()
+	if best == nil {
+		return list
+	}
+	return list[:slices.IndexFunc(list, func(ver *version) bool { return ver.prefix == best.prefix })]
+}
+
+// highest is the highest sequence number of any share.
+func (v *survey) highest() uint64 {
+	var h uint64
+	for _, s := range v.shares {
+		h = max(h, s.header.Seqnum)
+	}
+	return h
+}
+
+// missing says why there is no version to read.
+func (v *survey) missing() error {
+	failures := 0
+	for _, st := range v.state {
+		if st != answered {
+			failures++
+		}
+	}
+	list := v.versions()
+	switch {
+	case len(list) > 0:
+		return fmt.Errorf("%w: %d of %d found, %d of %d servers did not answer", ErrNotEnoughShares,
+			list[0].distinct(), list[0].header.Needed, failures, len(v.state))
+	case len(v.bad) > 0:
+		return fmt.Errorf("%w: none of the %d found is intact", ErrNotEnoughShares, len(v.bad))
+	case failures == 0 && len(v.state) > 0:
+		return ErrNotFound
+	case v.problem != nil:
+		return fmt.Errorf("%w: none found, %d of %d servers did not answer: %w", ErrNotEnoughShares, failures, len(v.state), v.problem)
+	}
+	return fmt.Errorf("%w: no server answered", ErrNotEnoughShares)
+}
+
+// query asks one server for the heads of the shares that it holds.
+func (v *survey) query(ctx context.Context, server int, size uint64) reply {
+	r := reply{server: server}
+	client := v.servers[server].Client
+	got, err := client.ReadSlot(ctx, v.index, nil, []storage.ReadVector{{Offset: 0, Size: size}})
+	if errors.Is(err, storage.ErrNoShare) {
+		return r
+	}
+	if err != nil {
+		r.err = err
+		return r
+	}
+	for num, vectors := range got {
+		if num < 0 || num >= maxShares || len(vectors) != 1 || uint64(len(vectors[0])) > size {
+			r.err = fmt.Errorf("mutable: a server answered beside the question")
+			return r
+		}
+		s, err := v.check(ctx, server, num, vectors[0])
+		switch {
+		case err == nil:
+			r.shares = append(r.shares, s)
+		case errors.Is(err, errShare), errors.Is(err, errVersion), errors.Is(err, ErrTooLarge):
+			r.bad = append(r.bad, badSlot(server, num, vectors[0]))
+		default:
+			return reply{server: server, err: err}
+		}
+	}
+	return r
+}
+
+// badSlot is a slot whose contents are not believed: the test compares with what
+// was read, whatever it is.
+func badSlot(server, num int, head []byte) slot {
+	return slot{server, num, storage.TestVector{Size: checkstringLen, Specimen: head[:min(len(head), checkstringLen)]}}
+}
+
+// check believes a share: its public key has the capability's fingerprint and
+// signed the header.
+func (v *survey) check(ctx context.Context, server, num int, head []byte) (*share, error) {
+	h, o, err := parseHeader(head)
+	if err != nil {
+		return nil, err
+	}
+	if num >= h.Total {
+		return nil, fmt.Errorf("%w: number %d of %d", errShare, num, h.Total)
+	}
+	if uint64(len(head)) < o.chain {
+		// Keys longer than ours pushed the signature out of what was read.
+		got, err := v.servers[server].Client.ReadSlot(ctx, v.index, []int{num}, []storage.ReadVector{{Offset: 0, Size: o.data}})
+		if err != nil {
+			return nil, err
+		}
+		if len(got[num]) != 1 || uint64(len(got[num][0])) < o.chain || !bytes.Equal(got[num][0][:headerLen], head[:headerLen]) {
+			return nil, fmt.Errorf("%w: cut off", errShare)
+		}
+		head = got[num][0]
+	}
+	public, err := v.publicKey(head[headerLen:o.signature])
+	if err != nil {
+		return nil, err
+	}
+	s := &share{server: server, num: num, header: h, prefix: h.prefix(), offsets: o, head: head}
+	v.mu.Lock()
+	proven := v.proven[s.prefix]
+	v.mu.Unlock()
+	if !proven {
+		if err := verify(public, s.prefix, head[o.signature:o.chain]); err != nil {
+			return nil, err
+		}
+		v.mu.Lock()
+		v.proven[s.prefix] = true
+		v.mu.Unlock()
+	}
+	return s, nil
+}
+
+// publicKey parses the file's public key once and refuses any other.
+func (v *survey) publicKey(der []byte) (*rsa.PublicKey, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.public != nil && bytes.Equal(v.publicDR, der) {
+		return v.public, nil
+	}
+	if taghash.SSKFingerprint(der) != v.fingerprint {
+		return nil, fmt.Errorf("%w: public key is not the file's", errShare)
+	}
+	public, err := parsePublicKey(der)
+	if err != nil {
+		return nil, err
+	}
+	v.publicDR, v.public = bytes.Clone(der), public
+	return public, nil
+}
+
+// advise tells a server of its damaged shares. Best effort: it ends with the survey.
+func (v *survey) advise(ctx context.Context, r reply) {
+	for _, s := range r.bad {
+		_ = v.servers[r.server].Client.AdviseCorrupt(ctx, storage.Mutable, v.index, s.num, "header or signature does not verify")
+	}
+}
+
+// drop stops believing a share whose inside turned out to be damaged.
+func (v *survey) drop(s *share) {
+	v.shares = slices.DeleteFunc(v.shares, func(o *share) bool { return o == s })
+	v.bad = append(v.bad, s.slot())
+	v.dropped[slotKey{s.server, s.num}] = s.prefix
+}
+
+// lose forgets a share whose server stopped answering.
+func (v *survey) lose(s *share, err error) {
+	v.shares = slices.DeleteFunc(v.shares, func(o *share) bool { return o == s })
+	v.state[s.server], v.problem = failed, err
+}
