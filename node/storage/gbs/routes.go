@@ -1,0 +1,211 @@
+package gbs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"warren/node/storage"
+)
+
+func (q *request) version() error {
+	if !acceptsCBOR(q.r.Header) {
+		return errNotAcceptable
+	}
+	v, err := q.session.Version(q.ctx)
+	if err != nil {
+		return err
+	}
+	return q.send(http.StatusOK, encodeVersion(v))
+}
+
+func (q *request) allocate() error {
+	if !acceptsCBOR(q.r.Header) {
+		return errNotAcceptable
+	}
+	body, done, err := q.body(allocateBody)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ask, err := decode(body, readAllocation)
+	if err != nil {
+		return err
+	}
+	held, got, err := q.session.Allocate(q.ctx, q.si, q.upload(), q.leases(), ask.Shares, ask.Size)
+	if err != nil {
+		return err
+	}
+	return q.send(http.StatusOK, allocated{held, got}.encode())
+}
+
+// write streams the body into the share. A part that arrives before the connection
+// breaks stays: sending it again is no conflict.
+func (q *request) write() error {
+	if !acceptsCBOR(q.r.Header) {
+		return errNotAcceptable
+	}
+	r, err := parseContentRange(q.r.Header.Get("Content-Range"))
+	if err != nil {
+		return err
+	}
+	if err := q.session.Uploading(q.si, q.share, q.upload()); err != nil {
+		return err
+	}
+	if n := q.r.ContentLength; n >= 0 && uint64(n) != r.End-r.Begin {
+		return fmt.Errorf("%w: the body is not as long as its range", storage.ErrMalformed)
+	}
+	pooled := q.blocks.Get().(*[]byte)
+	defer q.blocks.Put(pooled)
+	var required []storage.Range
+	for r.Begin < r.End {
+		b := (*pooled)[:min(r.End-r.Begin, block)]
+		if _, err := io.ReadFull(q, b); err != nil {
+			return short(err)
+		}
+		if r.Begin+uint64(len(b)) == r.End {
+			// Before the last of it completes the share.
+			if n, _ := io.ReadFull(q, make([]byte, 1)); n > 0 {
+				return fmt.Errorf("%w: the body is longer than its range", storage.ErrMalformed)
+			}
+		}
+		if required, err = q.session.Write(q.ctx, q.si, q.share, q.upload(), r.Begin, b); err != nil {
+			return err
+		}
+		r.Begin += uint64(len(b))
+	}
+	if len(required) == 0 {
+		return q.send(http.StatusCreated, encodeRequired(nil))
+	}
+	return q.send(http.StatusOK, encodeRequired(required))
+}
+
+// short says what a body that ends early means; a broken connection is no answer's
+// worth.
+func short(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("%w: the body is shorter than its range", storage.ErrMalformed)
+	}
+	return err
+}
+
+func (q *request) abort() error {
+	if err := q.session.AbortImmutable(q.ctx, q.si, q.share, q.upload()); err != nil {
+		return err
+	}
+	q.ok()
+	return nil
+}
+
+// ok answers with nothing but success.
+func (q *request) ok() {
+	q.extend()
+	q.Header().Set("Content-Length", "0")
+	q.WriteHeader(http.StatusOK)
+}
+
+func (q *request) list() error {
+	if !acceptsCBOR(q.r.Header) {
+		return errNotAcceptable
+	}
+	all, err := q.session.ListShares(q.ctx, q.kind, q.si)
+	if err != nil {
+		return err
+	}
+	return q.send(http.StatusOK, encodeShares(all))
+}
+
+func (q *request) read() error {
+	// Tahoe's client wants this type of an error too.
+	q.Header().Set("Content-Type", "application/octet-stream")
+	length, err := q.session.ShareLength(q.ctx, q.kind, q.si, q.share)
+	if err != nil {
+		return err
+	}
+	r, code := byteRange{0, length}, http.StatusOK
+	if h := q.r.Header.Values("Range"); len(h) > 0 {
+		if r, err = parseRange(h[0]); err != nil {
+			return err
+		}
+		r.End = min(r.End, length)
+		if r.Begin >= r.End {
+			return errEmptyRange
+		}
+		code = http.StatusPartialContent
+		q.Header().Set("Content-Range", r.contentRange())
+	}
+	// The first block before the header: a share that cannot be read is still an error.
+	first, err := q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block))
+	if err != nil {
+		q.Header().Del("Content-Range")
+		return err
+	}
+	q.extend()
+	q.Header().Set("Content-Length", strconv.FormatUint(r.End-r.Begin, 10))
+	q.WriteHeader(code)
+	return q.stream(func(yield func([]byte) bool) {
+		for data := first; r.Begin < r.End && yield(data); {
+			r.Begin += uint64(len(data))
+			if r.Begin >= r.End {
+				return
+			}
+			data, err = q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block))
+			if err != nil || len(data) == 0 {
+				// A mutable share shrank meanwhile.
+				panic(http.ErrAbortHandler)
+			}
+		}
+	})
+}
+
+func (q *request) addLease() error {
+	if err := q.session.AddLease(q.ctx, q.si, q.leases()); err != nil {
+		return err
+	}
+	q.extend()
+	q.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (q *request) advise() error {
+	body, done, err := q.body(adviseBody)
+	if err != nil {
+		return err
+	}
+	defer done()
+	reason, err := decode(body, readReason)
+	if err != nil {
+		return err
+	}
+	if err := q.session.AdviseCorrupt(q.ctx, q.kind, q.si, q.share, reason); err != nil {
+		return err
+	}
+	q.ok()
+	return nil
+}
+
+func (q *request) readTestWrite() error {
+	if !acceptsCBOR(q.r.Header) {
+		return errNotAcceptable
+	}
+	body, done, err := q.body(q.opt.MaxMutableWrite)
+	if err != nil {
+		return err
+	}
+	defer done()
+	ask, err := decode(body, readReadTestWrite)
+	if err != nil {
+		return err
+	}
+	secrets := storage.SlotSecrets{
+		WriteEnabler: storage.Secret(q.secrets[writeEnabler]),
+		LeaseSecrets: q.leases(),
+	}
+	wrote, reads, err := q.session.ReadTestWrite(q.ctx, q.si, secrets, ask.Shares, ask.Read)
+	if err != nil {
+		return err
+	}
+	return q.send(http.StatusOK, readTestWriteResult{wrote, reads}.encode())
+}

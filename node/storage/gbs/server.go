@@ -1,0 +1,406 @@
+package gbs
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+
+	"warren/node/caps"
+	"warren/node/storage"
+	"warren/node/taghash"
+)
+
+// Options are a server's limits; zero values mean the defaults named.
+type Options struct {
+	// MaxMutableWrite bounds the body of a mutable write: 256 MiB. Tahoe sends all
+	// of a share in one.
+	MaxMutableWrite int64
+	// BodyMemory bounds what all bodies under way may take together: 512 MiB.
+	// Requests beyond it wait. Immutable writes are streamed and do not count.
+	BodyMemory int64
+	// MaxRequests is how many requests are served at once; others wait. 64.
+	MaxRequests int64
+	// Stall ends a connection on which nothing moves in the midst of a request: 60 s.
+	Stall time.Duration
+	// Idle ends a connection without a request: 5 minutes, beyond every client's own.
+	Idle time.Duration
+	// Log receives internal failures, never secrets. Nil discards.
+	Log *slog.Logger
+}
+
+const (
+	allocateBody = 8192
+	adviseBody   = 32768
+	block        = 1 << 20
+)
+
+// Server is the HTTP handler of the protocol. Safe for concurrent use.
+type Server struct {
+	session       *storage.Session
+	authorization string
+	opt           Options
+	requests      *semaphore.Weighted
+	memory        *semaphore.Weighted
+	blocks        sync.Pool // of *[]byte, block bytes long
+}
+
+// NewServer serves session to whoever knows the swissnum.
+func NewServer(session *storage.Session, swissnum string, opt Options) *Server {
+	if opt.MaxMutableWrite == 0 {
+		opt.MaxMutableWrite = 256 << 20
+	}
+	if opt.BodyMemory == 0 {
+		opt.BodyMemory = 512 << 20
+	}
+	opt.BodyMemory = max(opt.BodyMemory, opt.MaxMutableWrite, adviseBody)
+	if opt.MaxRequests == 0 {
+		opt.MaxRequests = 64
+	}
+	if opt.Stall == 0 {
+		opt.Stall = time.Minute
+	}
+	if opt.Idle == 0 {
+		opt.Idle = 5 * time.Minute
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Server{
+		session:       session,
+		authorization: authorization(swissnum),
+		opt:           opt,
+		requests:      semaphore.NewWeighted(opt.MaxRequests),
+		memory:        semaphore.NewWeighted(opt.BodyMemory),
+		blocks:        sync.Pool{New: func() any { b := make([]byte, block); return &b }},
+	}
+}
+
+// Serve answers on the listener's connections, plain ones that it speaks TLS on,
+// until ctx ends; then it closes the listener and waits for the requests under way,
+// at most a second. It returns nil after ctx, else why the listener failed.
+func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate) error {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	server := &http.Server{
+		Handler:           s,
+		Protocols:         &protocols,
+		ReadHeaderTimeout: 30 * time.Second,
+		IdleTimeout:       s.opt.Idle,
+		MaxHeaderBytes:    16 << 10,
+		// What net/http logs are failed handshakes and aborted answers: anyone can
+		// cause them, at will.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(tls.NewListener(l, TLSConfig(cert))) }()
+	select {
+	case err := <-done:
+		server.Close()
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if server.Shutdown(grace) != nil {
+		server.Close()
+	}
+	<-done
+	// What is still being served has lost its connection and ends soon.
+	wait := context.WithoutCancel(ctx)
+	if err := s.requests.Acquire(wait, s.opt.MaxRequests); err != nil {
+		return err
+	}
+	s.requests.Release(s.opt.MaxRequests)
+	return nil
+}
+
+// A request is one exchange; the handlers answer it, or return why not.
+type request struct {
+	*Server
+	http.ResponseWriter
+	r       *http.Request
+	ctx     context.Context
+	rc      *http.ResponseController
+	si      caps.StorageIndex
+	kind    storage.ShareKind
+	share   int
+	secrets map[secretKind][]byte
+}
+
+// A route is one of the operations.
+type route struct {
+	method  string
+	secrets []secretKind
+	serve   func(*request) error
+}
+
+var (
+	// errStatus values are answers that no storage error stands for.
+	errNotAcceptable = errors.New("gbs: only " + cborType + " is spoken here")
+	errMediaType     = errors.New("gbs: the body is not " + cborType)
+	errEmptyRange    = errors.New("gbs: nothing in that range")
+	errUnknownPath   = errors.New("gbs: no such resource")
+	errMethod        = errors.New("gbs: method not allowed")
+	errUnauthorized  = errors.New("gbs: wrong or missing Authorization header")
+)
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := &request{Server: s, ResponseWriter: w, r: r, ctx: r.Context(), rc: http.NewResponseController(w)}
+	if err := q.handle(); err != nil {
+		q.refuse(err)
+	}
+}
+
+func (q *request) handle() error {
+	routes, err := q.parsePath()
+	if err != nil {
+		return err
+	}
+	var to *route
+	for i := range routes {
+		if routes[i].method == q.r.Method {
+			to = &routes[i]
+		}
+	}
+	if to == nil {
+		return errMethod
+	}
+	if !authorized(q.r.Header.Get("Authorization"), q.authorization) {
+		return errUnauthorized
+	}
+	if q.secrets, err = parseSecrets(q.r.Header.Values(secretHeader), to.secrets); err != nil {
+		return err
+	}
+	if err := q.requests.Acquire(q.ctx, 1); err != nil {
+		return err
+	}
+	defer q.requests.Release(1)
+	return to.serve(q)
+}
+
+// parsePath finds what may be asked of the path, and the storage index and share
+// that it names.
+func (q *request) parsePath() ([]route, error) {
+	path, ok := strings.CutPrefix(q.r.URL.Path, "/storage/v1/")
+	if !ok || q.r.URL.RawPath != "" {
+		return nil, errUnknownPath
+	}
+	part := strings.Split(path, "/")
+	if len(part) == 1 && part[0] == "version" {
+		return []route{{"GET", nil, (*request).version}}, nil
+	}
+	if len(part) < 2 || len(part) > 4 || len(part[1]) != 26 {
+		return nil, errUnknownPath
+	}
+	raw, err := taghash.DecodeBase32(part[1])
+	if err != nil || len(raw) != len(q.si) {
+		return nil, errUnknownPath
+	}
+	copy(q.si[:], raw)
+	q.kind = storage.ShareKind(part[0])
+	lease := []secretKind{leaseRenew, leaseCancel}
+	if part[0] == "lease" && len(part) == 2 {
+		return []route{{"PUT", lease, (*request).addLease}}, nil
+	}
+	if q.kind != storage.Immutable && q.kind != storage.Mutable {
+		return nil, errUnknownPath
+	}
+	immutable := q.kind == storage.Immutable
+	if len(part) == 2 {
+		if immutable {
+			return []route{{"POST", append(lease, uploadSecret), (*request).allocate}}, nil
+		}
+		return nil, errUnknownPath
+	}
+	if len(part) == 3 && part[2] == "shares" {
+		return []route{{"GET", nil, (*request).list}}, nil
+	}
+	if len(part) == 3 && part[2] == "read-test-write" && !immutable {
+		return []route{{"POST", append(lease, writeEnabler), (*request).readTestWrite}}, nil
+	}
+	if q.share, ok = parseShare(part[2]); !ok {
+		return nil, errUnknownPath
+	}
+	switch {
+	case len(part) == 3 && immutable:
+		return []route{{"GET", nil, (*request).read}, {"PATCH", []secretKind{uploadSecret}, (*request).write}}, nil
+	case len(part) == 3:
+		return []route{{"GET", nil, (*request).read}}, nil
+	case part[3] == "corrupt":
+		return []route{{"POST", nil, (*request).advise}}, nil
+	case part[3] == "abort" && immutable:
+		return []route{{"PUT", []secretKind{uploadSecret}, (*request).abort}}, nil
+	}
+	return nil, errUnknownPath
+}
+
+// parseShare reads a share number: plain digits. A number that no share has is as
+// unknown as any path.
+func parseShare(s string) (int, bool) {
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+	}
+	n, err := strconv.Atoi(s)
+	return n, err == nil && n <= storage.MaxShare
+}
+
+// status maps errors to answers.
+func status(err error) int {
+	for _, m := range []struct {
+		err  error
+		code int
+	}{
+		{errEmptyRange, http.StatusNoContent},
+		{errSecrets, http.StatusBadRequest},
+		{errCBOR, http.StatusBadRequest},
+		{storage.ErrMalformed, http.StatusBadRequest},
+		{errUnauthorized, http.StatusUnauthorized},
+		{storage.ErrUnauthorized, http.StatusUnauthorized},
+		{errUnknownPath, http.StatusNotFound},
+		{storage.ErrNoShare, http.StatusNotFound},
+		{errMethod, http.StatusMethodNotAllowed},
+		{storage.ErrComplete, http.StatusMethodNotAllowed},
+		{errNotAcceptable, http.StatusNotAcceptable},
+		{storage.ErrConflict, http.StatusConflict},
+		{storage.ErrTooLarge, http.StatusRequestEntityTooLarge},
+		{errMediaType, http.StatusUnsupportedMediaType},
+		{errRange, http.StatusRequestedRangeNotSatisfiable},
+		{storage.ErrBadRange, http.StatusRequestedRangeNotSatisfiable},
+		{storage.ErrNoSpace, http.StatusInsufficientStorage},
+		{storage.ErrReadOnlyServer, http.StatusInsufficientStorage},
+	} {
+		if errors.Is(err, m.err) {
+			return m.code
+		}
+	}
+	return http.StatusInternalServerError
+}
+
+// refuse answers with an error. What the text says is ours: no secret, no path.
+func (q *request) refuse(err error) {
+	code := status(err)
+	text := err.Error()
+	if code == http.StatusInternalServerError {
+		if q.ctx.Err() != nil {
+			panic(http.ErrAbortHandler) // the client is gone
+		}
+		q.opt.Log.Error("storage request failed", "method", q.r.Method, "storage-index", q.si.Text(), "error", err)
+		text = "internal error"
+	}
+	if code == http.StatusInsufficientStorage {
+		text = storage.ErrNoSpace.Error()
+	}
+	q.extend()
+	if code == http.StatusNoContent {
+		q.WriteHeader(code)
+		return
+	}
+	if q.Header().Get("Content-Type") == "" {
+		q.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	}
+	q.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	q.WriteHeader(code)
+	io.WriteString(q, text)
+}
+
+// extend gives the client another while to send or take something. (A connection
+// without deadlines, as tests have, answers ErrNotSupported.)
+func (q *request) extend() {
+	until := time.Now().Add(q.opt.Stall)
+	q.rc.SetReadDeadline(until)
+	q.rc.SetWriteDeadline(until)
+}
+
+// Read reads the request's body; each read may take a while, all of them together
+// as long as they like.
+func (q *request) Read(p []byte) (int, error) {
+	q.extend()
+	return q.r.Body.Read(p)
+}
+
+// body reads a CBOR body of at most limit bytes. done says that it is used no more.
+func (q *request) body(limit int64) (body []byte, done func(), err error) {
+	if !isCBOR(q.r.Header.Get("Content-Type")) {
+		return nil, nil, errMediaType
+	}
+	if q.r.ContentLength > limit {
+		return nil, nil, storage.ErrTooLarge
+	}
+	size := q.r.ContentLength
+	if size < 0 {
+		size = limit
+	}
+	if err := q.memory.Acquire(q.ctx, size); err != nil {
+		return nil, nil, err
+	}
+	done = func() { q.memory.Release(size) }
+	var b bytes.Buffer
+	if q.r.ContentLength > 0 {
+		b.Grow(int(min(size, block)))
+	}
+	n, err := b.ReadFrom(io.LimitReader(q, limit+1))
+	if err == nil && n > limit {
+		err = storage.ErrTooLarge
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	return b.Bytes(), done, nil
+}
+
+// send answers with a CBOR message.
+func (q *request) send(code int, message []byte) error {
+	q.extend()
+	q.Header().Set("Content-Type", cborType)
+	q.Header().Set("Content-Length", strconv.Itoa(len(message)))
+	q.WriteHeader(code)
+	return q.stream(func(yield func([]byte) bool) {
+		for len(message) > 0 {
+			n := min(len(message), block)
+			if !yield(message[:n]) {
+				return
+			}
+			message = message[n:]
+		}
+	})
+}
+
+// stream writes an answer piece by piece. A failure ends the connection: there is
+// no other way to say that what was promised does not come.
+func (q *request) stream(pieces func(yield func([]byte) bool)) error {
+	for p := range pieces {
+		q.extend()
+		if _, err := q.ResponseWriter.Write(p); err != nil {
+			panic(http.ErrAbortHandler)
+		}
+	}
+	return nil
+}
+
+// leases are the lease secrets of the request.
+func (q *request) leases() storage.LeaseSecrets {
+	return storage.LeaseSecrets{Renew: storage.Secret(q.secrets[leaseRenew]), Cancel: storage.Secret(q.secrets[leaseCancel])}
+}
+
+// upload is the upload secret of the request. It may have any length (Tahoe's have
+// 20 bytes), so its hash serves.
+func (q *request) upload() storage.Secret {
+	return sha256.Sum256(q.secrets[uploadSecret])
+}
