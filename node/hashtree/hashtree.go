@@ -96,12 +96,14 @@ func (t Tree) Leaf(i int) [32]byte { return t[len(t)/2+i] }
 // Needed lists the nodes that prove leaf against the root: its sibling and
 // those of its ancestors, from the leaf upwards. Neither the leaf nor the root
 // is among them.
-func (t Tree) Needed(leaf int) []int { return chain(len(t)/2 + leaf) }
+func (t Tree) Needed(leaf int) []int { return Chain(len(t)/2 + leaf) }
 
 // Needed is Tree.Needed for a tree that is not at hand.
-func Needed(leaves, leaf int) []int { return chain(FirstLeaf(leaves) + leaf) }
+func Needed(leaves, leaf int) []int { return Chain(FirstLeaf(leaves) + leaf) }
 
-func chain(node int) []int {
+// Chain lists the nodes that prove node against the root: its sibling and those
+// of its ancestors, upwards.
+func Chain(node int) []int {
 	var out []int
 	for ; node > 0; node = (node - 1) / 2 {
 		out = append(out, sibling(node))
@@ -119,9 +121,19 @@ func sibling(node int) int {
 // Incomplete is a tree of which only some nodes are known, each of them proven
 // against the root. Set the root first, from a source that is trusted (SetRoot);
 // Set takes the rest from anybody.
+//
+// Memory follows what is known, not the size of the tree, because that size
+// comes from a capability that somebody else may have made up.
 type Incomplete struct {
-	nodes [][32]byte
-	known []bool
+	size  int
+	pages []*page
+}
+
+const pageSize = 256
+
+type page struct {
+	nodes [pageSize][32]byte
+	known [pageSize]bool
 }
 
 // New returns a tree over that many leaves of which nothing is known. It fails
@@ -131,21 +143,40 @@ func New(leaves int) (*Incomplete, error) {
 		return nil, fmt.Errorf("%w: a tree over %d leaves", ErrRange, leaves)
 	}
 	n := Size(leaves)
-	return &Incomplete{nodes: make([][32]byte, n), known: make([]bool, n)}, nil
+	return &Incomplete{size: n, pages: make([]*page, (n+pageSize-1)/pageSize)}, nil
 }
 
+func (t *Incomplete) get(i int) (h [32]byte, ok bool) {
+	p := t.pages[i/pageSize]
+	if p == nil || !p.known[i%pageSize] {
+		return h, false
+	}
+	return p.nodes[i%pageSize], true
+}
+
+func (t *Incomplete) put(i int, h [32]byte) {
+	p := t.pages[i/pageSize]
+	if p == nil {
+		p = new(page)
+		t.pages[i/pageSize] = p
+	}
+	p.nodes[i%pageSize], p.known[i%pageSize] = h, true
+}
+
+func (t *Incomplete) forget(i int) { t.pages[i/pageSize].known[i%pageSize] = false }
+
 // Len is the number of nodes.
-func (t *Incomplete) Len() int { return len(t.nodes) }
+func (t *Incomplete) Len() int { return t.size }
 
 // FirstLeaf is the node number of leaf 0.
-func (t *Incomplete) FirstLeaf() int { return len(t.nodes) / 2 }
+func (t *Incomplete) FirstLeaf() int { return t.size / 2 }
 
 // Node returns node i, if it is known.
 func (t *Incomplete) Node(i int) (h [32]byte, ok bool) {
-	if i < 0 || i >= len(t.nodes) || !t.known[i] {
+	if i < 0 || i >= t.size {
 		return h, false
 	}
-	return t.nodes[i], true
+	return t.get(i)
 }
 
 // Leaf returns leaf i, if it is known.
@@ -161,12 +192,12 @@ func (t *Incomplete) SetRoot(root [32]byte) error {
 // to the root, without those that are known.
 func (t *Incomplete) Needed(leaf int) []int {
 	node := t.FirstLeaf() + leaf
-	if leaf < 0 || node >= len(t.nodes) {
+	if leaf < 0 || node >= t.size {
 		return nil
 	}
 	var out []int
-	for _, i := range chain(node) {
-		if !t.known[i] {
+	for _, i := range Chain(node) {
+		if _, ok := t.get(i); !ok {
 			out = append(out, i)
 		}
 	}
@@ -181,27 +212,28 @@ func (t *Incomplete) Set(nodes, leaves map[int][32]byte) error {
 	added := make([]int, 0, len(nodes)+len(leaves))
 	undo := func(err error) error {
 		for _, i := range added {
-			t.known[i] = false
+			t.forget(i)
 		}
 		return err
 	}
-	put := func(i int, h [32]byte) error {
-		if i < 0 || i >= len(t.nodes) {
-			return fmt.Errorf("%w: %d of %d", ErrRange, i, len(t.nodes))
+	// add reports whether node i is new; one that is known must be the same.
+	add := func(i int, h [32]byte) (bool, error) {
+		if i < 0 || i >= t.size {
+			return false, fmt.Errorf("%w: %d of %d", ErrRange, i, t.size)
 		}
-		if t.known[i] {
-			if t.nodes[i] != h {
-				return fmt.Errorf("%w: node %d of %d", ErrBadHash, i, len(t.nodes))
+		if old, ok := t.get(i); ok {
+			if old != h {
+				return false, fmt.Errorf("%w: node %d of %d", ErrBadHash, i, t.size)
 			}
-			return nil
+			return false, nil
 		}
-		t.nodes[i], t.known[i] = h, true
+		t.put(i, h)
 		added = append(added, i)
-		return nil
+		return true, nil
 	}
 	first := t.FirstLeaf()
 	for i, h := range nodes {
-		if err := put(i, h); err != nil {
+		if _, err := add(i, h); err != nil {
 			return undo(err)
 		}
 	}
@@ -209,13 +241,13 @@ func (t *Incomplete) Set(nodes, leaves map[int][32]byte) error {
 		if i < 0 || i > first {
 			return undo(fmt.Errorf("%w: leaf %d of %d", ErrRange, i, first+1))
 		}
-		if err := put(first+i, h); err != nil {
+		if _, err := add(first+i, h); err != nil {
 			return undo(err)
 		}
 	}
 	// Each level is checked whole before the one above it, because what the
 	// lower one computes is what the upper one has to prove.
-	levels := make([][]int, bits.Len(uint(len(t.nodes))))
+	levels := make([][]int, bits.Len(uint(t.size)))
 	for _, i := range added {
 		d := bits.Len(uint(i+1)) - 1
 		levels[d] = append(levels[d], i)
@@ -228,19 +260,18 @@ func (t *Incomplete) Set(nodes, leaves map[int][32]byte) error {
 				continue
 			}
 			seen[p] = true
-			if !t.known[sibling(i)] {
+			left, ok1 := t.get(2*p + 1)
+			right, ok2 := t.get(2*p + 2)
+			if !ok1 || !ok2 {
 				return undo(fmt.Errorf("%w: node %d lacks its sibling", ErrMissing, i))
 			}
-			h := Pair(t.nodes[2*p+1], t.nodes[2*p+2])
-			if t.known[p] {
-				if t.nodes[p] != h {
-					return undo(fmt.Errorf("%w: node %d of %d", ErrBadHash, p, len(t.nodes)))
-				}
-				continue
+			fresh, err := add(p, Pair(left, right))
+			if err != nil {
+				return undo(err)
 			}
-			t.nodes[p], t.known[p] = h, true
-			added = append(added, p)
-			levels[d-1] = append(levels[d-1], p)
+			if fresh {
+				levels[d-1] = append(levels[d-1], p)
+			}
 		}
 	}
 	return nil

@@ -1,0 +1,348 @@
+package immutable
+
+import (
+	"cmp"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"warren/node/grid"
+	"warren/node/storage"
+	"warren/node/taghash"
+)
+
+// minHedge is the least time that a block is waited for before another server is
+// asked too: below it, jitter alone would double the traffic.
+const minHedge = 250 * time.Millisecond
+
+// lookups is how many servers are asked at once what they hold.
+const lookups = 20
+
+// changed wakes those who wait for lookups. f.mu is held.
+func (f *File) changed() {
+	close(f.news)
+	f.news = make(chan struct{})
+}
+
+// widen asks more servers, if there are any that have not been asked. f.mu is held.
+func (f *File) widen() {
+	n := min(len(f.unasked), max(lookups, f.cap.Total))
+	for _, s := range f.unasked[:n] {
+		if f.spawn(func() { f.lookup(s) }) {
+			f.asking++
+		}
+	}
+	f.unasked = f.unasked[n:]
+}
+
+// spawn runs work in a goroutine that Close waits for, unless the File is closed.
+// f.mu is held.
+func (f *File) spawn(work func()) bool {
+	if f.closed {
+		return false
+	}
+	f.wg.Go(work)
+	return true
+}
+
+// lookup asks one server for the numbers of its shares.
+func (f *File) lookup(s grid.Server) {
+	ctx, cancel := context.WithTimeout(f.ctx, f.c.cfg.QueryTimeout)
+	defer cancel()
+	shares, err := s.Client.ListShares(ctx, storage.Immutable, f.si)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asking--
+	if err != nil {
+		f.last = err
+	}
+	for _, share := range slices.Compact(slices.Sorted(slices.Values(shares))) {
+		if share >= 0 && share < f.cap.Total {
+			f.remotes = append(f.remotes, &remote{f: f, server: s, share: share, preparing: make(chan struct{}, 1)})
+		}
+	}
+	f.changed()
+}
+
+// find waits until reading can start: k shares on k servers are there, or k
+// shares and no more news for as long again as they took to come.
+func (f *File) find(ctx context.Context) error {
+	started := time.Now()
+	var patience <-chan time.Time
+	f.mu.Lock()
+	f.widen()
+	for {
+		shares, servers := map[int]bool{}, map[string]bool{}
+		for _, r := range f.remotes {
+			shares[r.share], servers[r.server.ID] = true, true
+		}
+		k := f.cap.Needed
+		if len(shares) >= k && (len(servers) >= k || f.asking == 0) {
+			break
+		}
+		if f.asking == 0 {
+			if len(f.unasked) > 0 {
+				f.widen()
+				continue
+			}
+			err := &NotEnoughSharesError{Found: len(shares), Needed: k, Last: f.last}
+			f.mu.Unlock()
+			return err
+		}
+		if len(shares) >= k && patience == nil {
+			t := time.NewTimer(max(time.Since(started), 20*time.Millisecond))
+			defer t.Stop()
+			patience = t.C
+		}
+		news := f.news
+		f.mu.Unlock()
+		select {
+		case <-news:
+		case <-patience:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		f.mu.Lock()
+	}
+	f.mu.Unlock()
+	return nil
+}
+
+// measure finds out the file's shape: the first segment's shares are prepared,
+// which reads the UEB.
+func (f *File) measure(ctx context.Context) (shape, error) {
+	if s, ok := f.known(); ok {
+		return s, nil
+	}
+	err := f.gather(ctx, f.cap.Needed, 1, func(_ context.Context, r *remote) ([]byte, error) {
+		// Not the call's context: the shares that are not first will be wanted, too.
+		return nil, r.prepare(f.ctx)
+	}, nil)
+	if err != nil {
+		return shape{}, err
+	}
+	s, _ := f.known()
+	return s, nil
+}
+
+// assemble fetches, proves, decodes and decrypts one segment.
+func (f *File) assemble(ctx context.Context, segment int) ([]byte, error) {
+	s, _ := f.known()
+	blocks := make(map[int][]byte, s.k)
+	err := f.gather(ctx, s.k, s.k, func(ctx context.Context, r *remote) ([]byte, error) {
+		return r.block(ctx, segment)
+	}, blocks)
+	if err != nil {
+		return nil, err
+	}
+	data, err := f.coder.Decode(blocks)
+	if err != nil {
+		return nil, err
+	}
+	length, size := s.segmentLen(segment), s.blockLen(segment)
+	h := taghash.NewCrypttextSegment()
+	for i, b := range data {
+		if n := length - i*size; n > 0 {
+			h.Write(b[:min(n, size)])
+		}
+	}
+	if want, ok := f.leaf(crypttextTree, segment); !ok || want != [32]byte(h.Sum(nil)) {
+		// Every block is what its share's root says: whoever made the shares made them
+		// of different files.
+		return nil, fmt.Errorf("%w: segment %d does not fit its crypttext hash", ErrMalformed, segment)
+	}
+	out := make([]byte, s.k*size)
+	stream, err := keyStream(f.cap.Key, uint64(segment)*s.segmentSize)
+	if err != nil {
+		return nil, err
+	}
+	for i, b := range data {
+		stream.XORKeyStream(out[i*size:], b)
+	}
+	return out[:length:length], nil
+}
+
+// keyStream is the AES-CTR key stream from a byte offset on.
+func keyStream(key [16]byte, offset uint64) (cipher.Stream, error) {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	var counter [aes.BlockSize]byte
+	binary.BigEndian.PutUint64(counter[8:], offset/aes.BlockSize)
+	stream := cipher.NewCTR(block, counter[:])
+	skip := make([]byte, offset%aes.BlockSize)
+	stream.XORKeyStream(skip, skip)
+	return stream, nil
+}
+
+// attempt is one call to one share.
+type attempt struct {
+	r       *remote
+	started time.Time
+	overdue bool
+	data    []byte
+	err     error
+}
+
+// gather calls get for shares with different numbers until want of them have
+// succeeded, at least width at a time. Shares that fail are replaced by others at
+// once, shares that are slow are joined by others and may still win. Blocks, if
+// not nil, receives what get returned, by share number.
+func (f *File) gather(ctx context.Context, width, want int, get func(context.Context, *remote) ([]byte, error), blocks map[int][]byte) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(f.ctx, cancel)()
+
+	results := make(chan *attempt)
+	running := map[*attempt]bool{}
+	tried := map[*remote]bool{}
+	good := map[int]bool{}
+	var last error
+	for len(good) < want {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		active := map[int]bool{} // shares that are on their way in good time
+		load := map[string]int{}
+		for a := range running {
+			load[a.r.server.ID]++
+			if !a.overdue {
+				active[a.r.share] = true
+			}
+		}
+		f.mu.Lock()
+		for len(good)+len(active) < max(width, want) {
+			r := f.choose(tried, good, active, load)
+			if r == nil {
+				break
+			}
+			tried[r] = true
+			a := &attempt{r: r, started: time.Now()}
+			if !f.spawn(func() {
+				a.data, a.err = get(ctx, a.r)
+				select {
+				case results <- a:
+				case <-ctx.Done():
+				}
+			}) {
+				break
+			}
+			running[a] = true
+			active[r.share] = true
+			load[r.server.ID]++
+		}
+		short := len(good)+len(active) < want
+		if short && f.asking == 0 && len(f.unasked) > 0 {
+			f.widen()
+		}
+		news, asking := f.news, f.asking
+		if last == nil {
+			last = f.last
+		}
+		f.mu.Unlock()
+		if len(running) == 0 && asking == 0 {
+			return &NotEnoughSharesError{Found: len(good), Needed: f.cap.Needed, Last: last}
+		}
+
+		timer := time.NewTimer(f.patience(running))
+		select {
+		case a := <-results:
+			delete(running, a)
+			if a.err != nil {
+				last = a.err
+				f.failed(ctx, a)
+				break
+			}
+			f.c.speeds.answered(a.r.server.ID, time.Since(a.started))
+			good[a.r.share] = true
+			if blocks != nil && len(blocks) < want {
+				blocks[a.r.share] = a.data
+			}
+		case <-news:
+		case <-timer.C:
+			for a := range running {
+				if !a.overdue && time.Since(a.started) >= f.allowance(a.r.server.ID) {
+					a.overdue = true
+					f.c.speeds.failed(a.r.server.ID)
+				}
+			}
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+// choose picks the most promising share that has not been tried. f.mu is held.
+func (f *File) choose(tried map[*remote]bool, good, active map[int]bool, load map[string]int) *remote {
+	var best *remote
+	var bestSpeed speed
+	for _, r := range f.remotes {
+		if tried[r] || good[r.share] || active[r.share] || r.killed() != nil {
+			continue
+		}
+		v := f.c.speeds.get(r.server.ID)
+		if best == nil || cmp.Or(
+			cmp.Compare(v.demerits, bestSpeed.demerits),
+			cmp.Compare(load[r.server.ID], load[best.server.ID]),
+			cmp.Compare(v.block, bestSpeed.block),
+		) < 0 {
+			best, bestSpeed = r, v
+		}
+	}
+	return best
+}
+
+// allowance is how long a server may take before it counts as slow.
+func (f *File) allowance(id string) time.Duration {
+	most := f.c.cfg.HedgeAfter
+	if v := f.c.speeds.get(id); v.block > 0 {
+		return min(most, max(4*v.block, minHedge))
+	}
+	return most
+}
+
+// patience is the time until the next of those running is overdue.
+func (f *File) patience(running map[*attempt]bool) time.Duration {
+	wait := f.c.cfg.StallTimeout
+	for a := range running {
+		if !a.overdue {
+			wait = min(wait, f.allowance(a.r.server.ID)-time.Since(a.started))
+		}
+	}
+	return max(wait, 0)
+}
+
+// failed notes what went wrong with a share. One that is damaged is reported to
+// its server; when only a block of it is, the rest stays in use.
+func (f *File) failed(ctx context.Context, a *attempt) {
+	if ctx.Err() != nil {
+		return
+	}
+	f.c.speeds.failed(a.r.server.ID)
+	f.mu.Lock()
+	f.last = a.err
+	f.mu.Unlock()
+	if errors.Is(a.err, storage.ErrNoShare) {
+		a.r.kill(a.err)
+	}
+	if !isCorrupt(a.err) {
+		return
+	}
+	reason := a.err.Error()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.spawn(func() {
+		// A courtesy: it must not hold up Close for long.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = a.r.server.Client.AdviseCorrupt(ctx, storage.Immutable, f.si, a.r.share, reason)
+	})
+}

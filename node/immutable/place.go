@@ -1,0 +1,237 @@
+package immutable
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"warren/node/caps"
+	"warren/node/grid"
+	"warren/node/storage"
+	"warren/node/taghash"
+)
+
+// errRefused is a server that had no room for a share it was offered.
+var errRefused = errors.New("immutable: the server took no share")
+
+// target is one server during one upload.
+type target struct {
+	grid.Server
+	lease     storage.LeaseSecrets
+	upload    storage.Secret
+	held      map[int]bool // complete shares it says it has
+	allocated map[int]bool // shares it lets us write
+	readonly  bool
+	err       error // what ended its part, or nil
+}
+
+// placement is who holds and who takes which share of one file.
+type placement struct {
+	client  *Client
+	si      caps.StorageIndex
+	size    uint64 // of a share
+	targets []*target
+	asked   int
+}
+
+// place asks servers what they hold of si and finds a home for every share that
+// lacks one, as Tahoe does: the first 2n servers in permuted order take part, and
+// whoever fails or refuses is left out of the next round. Servers in avoid failed
+// before.
+func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, avoid map[string]error) (*placement, error) {
+	p := &placement{client: c, si: si, size: size}
+	renew := taghash.FileRenewal(taghash.MyRenewal(c.cfg.LeaseSecret), si)
+	cancel := taghash.FileCancel(taghash.MyCancel(c.cfg.LeaseSecret), si)
+	for _, s := range c.cfg.Servers.Permuted(si) {
+		if len(p.targets) == 2*c.cfg.Total {
+			break
+		}
+		if avoid[s.ID] != nil {
+			continue
+		}
+		t := &target{Server: s, readonly: s.ReadOnly, held: map[int]bool{}, allocated: map[int]bool{}}
+		t.lease.Renew = taghash.BucketRenewal(renew, s.LeaseSeed)
+		t.lease.Cancel = taghash.BucketCancel(cancel, s.LeaseSeed)
+		// One secret a server: what one of them learns is of no use against another.
+		if _, err := io.ReadFull(c.cfg.Rand, t.upload[:]); err != nil {
+			return nil, fmt.Errorf("immutable: upload secret: %w", err)
+		}
+		p.targets = append(p.targets, t)
+	}
+	p.each(p.targets, func(t *target) { p.query(ctx, t) })
+	for _, t := range p.targets {
+		if t.err == nil {
+			p.asked++
+		}
+	}
+	var holders []*target
+	for _, t := range p.targets {
+		if t.err == nil && len(t.held) > 0 {
+			holders = append(holders, t)
+		}
+	}
+	var renewed sync.WaitGroup
+	renewed.Go(func() { p.renew(ctx, holders) })
+	defer renewed.Wait()
+	for p.round(ctx) {
+	}
+	if err := ctx.Err(); err != nil {
+		p.abort(ctx)
+		return nil, context.Cause(ctx)
+	}
+	if err := p.unhappy(p.holdings()); err != nil {
+		p.abort(ctx)
+		return nil, err
+	}
+	return p, nil
+}
+
+// each calls f for every target at the same time and waits.
+func (p *placement) each(targets []*target, f func(*target)) {
+	var wg sync.WaitGroup
+	for _, t := range targets {
+		wg.Go(func() { f(t) })
+	}
+	wg.Wait()
+}
+
+// query notes what t holds.
+func (p *placement) query(ctx context.Context, t *target) {
+	ctx, cancel := context.WithTimeout(ctx, p.client.cfg.QueryTimeout)
+	defer cancel()
+	shares, err := t.Client.ListShares(ctx, storage.Immutable, p.si)
+	if err != nil {
+		t.err = err
+		return
+	}
+	for _, share := range shares {
+		if share >= 0 && share < p.client.cfg.Total {
+			t.held[share] = true
+		}
+	}
+}
+
+// renew puts our lease on shares that are there already. That it fails is no
+// reason to fail the upload: upkeep will try again.
+func (p *placement) renew(ctx context.Context, holders []*target) {
+	p.each(holders, func(t *target) {
+		ctx, cancel := context.WithTimeout(ctx, p.client.cfg.QueryTimeout)
+		defer cancel()
+		_ = t.Client.AddLease(ctx, p.si, t.lease)
+	})
+}
+
+// round places the shares and asks for room. It reports whether somebody dropped
+// out and another round may help.
+func (p *placement) round(ctx context.Context) bool {
+	var writable, readonly []string
+	for _, t := range p.targets {
+		switch {
+		case t.err != nil:
+		case t.readonly:
+			readonly = append(readonly, t.ID)
+		default:
+			writable = append(writable, t.ID)
+		}
+	}
+	wanted := map[string][]int{}
+	held := p.holdings()
+	for share, id := range grid.Place(writable, readonly, p.client.cfg.Total, held) {
+		if !held[id][share] {
+			wanted[id] = append(wanted[id], share)
+		}
+	}
+	var ask []*target
+	for _, t := range p.targets {
+		if t.err == nil && len(wanted[t.ID]) > 0 {
+			ask = append(ask, t)
+		}
+	}
+	p.each(ask, func(t *target) { p.allocate(ctx, t, wanted[t.ID]) })
+	for _, t := range ask {
+		if t.err != nil || t.readonly {
+			return ctx.Err() == nil
+		}
+	}
+	return false
+}
+
+// allocate asks t to take shares. A server that takes less than all is asked for
+// nothing more.
+func (p *placement) allocate(ctx context.Context, t *target, shares []int) {
+	ctx, cancel := context.WithTimeout(ctx, p.client.cfg.QueryTimeout)
+	defer cancel()
+	already, allocated, err := t.Client.CreateImmutable(ctx, p.si, t.upload, t.lease, shares, p.size)
+	asked := make(map[int]bool, len(shares))
+	for _, share := range shares {
+		asked[share] = true
+	}
+	for _, share := range already {
+		if asked[share] {
+			t.held[share] = true
+			delete(asked, share)
+		}
+	}
+	for _, share := range allocated {
+		if asked[share] {
+			t.allocated[share] = true
+			delete(asked, share)
+		}
+	}
+	switch {
+	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, storage.ErrReadOnlyServer), err == nil && len(asked) > 0:
+		t.readonly = true
+	case err != nil:
+		t.err = err
+	}
+}
+
+// holdings is what stands or, if all goes well, will stand.
+func (p *placement) holdings() grid.Holdings {
+	h := grid.Holdings{}
+	for _, t := range p.targets {
+		if t.err != nil {
+			continue
+		}
+		for share := range t.held {
+			h.Add(t.ID, share)
+		}
+		for share := range t.allocated {
+			h.Add(t.ID, share)
+		}
+	}
+	return h
+}
+
+// unhappy is the error for these holdings, or nil if they suffice.
+func (p *placement) unhappy(h grid.Holdings) error {
+	cfg := p.client.cfg
+	got := grid.Happiness(h)
+	if got >= cfg.Happy {
+		return nil
+	}
+	e := &UnhappyError{Happy: cfg.Happy, Got: got, Servers: p.asked, Needed: cfg.Needed, Total: cfg.Total}
+	for _, t := range p.targets {
+		switch {
+		case t.err != nil:
+			e.Last = t.err
+		case t.readonly && !t.ReadOnly && e.Last == nil:
+			e.Last = errRefused
+		}
+	}
+	return e
+}
+
+// abort drops every share that is not complete. It works when ctx is over, too:
+// otherwise servers keep the room reserved until they time out.
+func (p *placement) abort(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.client.cfg.QueryTimeout)
+	defer cancel()
+	p.each(p.targets, func(t *target) {
+		for share := range t.allocated {
+			_ = t.Client.AbortImmutable(ctx, p.si, share, t.upload)
+		}
+	})
+}

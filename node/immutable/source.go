@@ -1,0 +1,276 @@
+package immutable
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/maphash"
+	"io"
+	"os"
+
+	"warren/node/caps"
+	"warren/node/taghash"
+)
+
+// litLimit is the largest file that becomes a LIT.
+const litLimit = 55
+
+// ErrSourceChanged says that what is uploaded was not the same, or not as long,
+// when it was read again. Nothing was stored; another try is safe.
+var ErrSourceChanged = errors.New("immutable: the source changed while it was uploaded")
+
+// source is a body of known length that an upload reads, once an attempt.
+type source struct {
+	size uint64
+	lit  []byte // the whole body, when it is a LIT
+	// shape and, with convergence, key follow from the body.
+	shape      shape
+	convergent bool
+	key        [16]byte
+
+	sums []uint64
+	seed maphash.Seed
+	// pass starts reading from the beginning; nil after the only pass of a body
+	// that cannot be read again.
+	pass  func() (io.Reader, error)
+	once  bool
+	close func()
+}
+
+// newSource finds out the length of body (size below zero: unknown) and its
+// encryption key. The caller calls close.
+func (c *Client) newSource(ctx context.Context, body io.Reader, size int64) (src *source, err error) {
+	src = &source{close: func() {}, convergent: c.cfg.Convergence != nil, seed: maphash.MakeSeed()}
+	defer func() {
+		if err != nil {
+			src.close()
+		}
+	}()
+	body = ctxReader{ctx, body}
+	limit := int64(c.cfg.SegmentSize)
+
+	if seeker, start, length, ok := seekable(body); ok {
+		if size < 0 {
+			size = length
+		}
+		src.pass = func() (io.Reader, error) {
+			if _, err := seeker.Seek(start, io.SeekStart); err != nil {
+				return nil, &sourceError{err}
+			}
+			return body, nil
+		}
+		if size > litLimit {
+			return src, c.derive(src, uint64(size), true, nil)
+		}
+	}
+
+	// What fits one segment is held in memory; so is the first segment of the rest,
+	// because the key depends on whether there is more.
+	if size < 0 || size <= limit {
+		want := limit + 1
+		if size >= 0 {
+			want = size
+		}
+		var head bytes.Buffer
+		if _, err := io.Copy(&head, io.LimitReader(body, want)); err != nil {
+			return nil, &sourceError{err}
+		}
+		got := int64(head.Len())
+		switch {
+		case size >= 0 && got < size:
+			return nil, fmt.Errorf("%w: %d bytes of %d", ErrSourceChanged, got, size)
+		case got <= litLimit:
+			src.size, src.lit = uint64(got), head.Bytes()
+			return src, nil
+		case got <= limit:
+			src.pass = func() (io.Reader, error) { return bytes.NewReader(head.Bytes()), nil }
+			return src, c.derive(src, uint64(got), false, nil)
+		}
+		body = io.MultiReader(&head, body)
+	}
+
+	if size >= 0 && !src.convergent {
+		src.pass, src.once = func() (io.Reader, error) { return io.LimitReader(body, size), nil }, true
+		return src, c.derive(src, uint64(size), false, nil)
+	}
+
+	sp, err := newSpool(c.cfg.TempDir, c.cfg.Rand)
+	if err != nil {
+		return nil, err
+	}
+	src.close = sp.close
+	src.pass = sp.reader
+	var key hash.Hash
+	if src.convergent {
+		// More than one segment: the parameters are known before the length is.
+		key = c.convergence(nextMultiple(uint64(limit), uint64(c.cfg.Needed)))
+	}
+	in := body
+	if size >= 0 {
+		in = io.LimitReader(body, size)
+	}
+	n, err := sp.fill(in, key)
+	if err != nil {
+		return nil, err
+	}
+	if size >= 0 && n < uint64(size) {
+		return nil, fmt.Errorf("%w: %d bytes of %d", ErrSourceChanged, n, size)
+	}
+	return src, c.derive(src, n, false, key)
+}
+
+// derive sets the shape and, with convergence, the key: from hashed, or, if that
+// is nil, by reading the body once. With check the checksums of its segments are
+// kept, because somebody may change it before it is read again.
+func (c *Client) derive(src *source, size uint64, check bool, hashed hash.Hash) error {
+	src.size = size
+	s, err := newShape(c.cfg.Needed, c.cfg.Total, size, segmentSizeFor(c.cfg.Needed, size, uint64(c.cfg.SegmentSize)))
+	if err != nil {
+		return err
+	}
+	src.shape = s
+	if !src.convergent {
+		return nil
+	}
+	if hashed == nil {
+		r, err := src.pass()
+		if err != nil {
+			return err
+		}
+		hashed = c.convergence(s.segmentSize)
+		if check {
+			src.sums = make([]uint64, s.segments)
+		}
+		buf := make([]byte, s.segmentLen(0))
+		for i := range s.segments {
+			text := buf[:s.segmentLen(i)]
+			if _, err := io.ReadFull(r, text); err != nil {
+				if err == io.EOF || err == io.ErrUnexpectedEOF {
+					return fmt.Errorf("%w: shorter than %d bytes", ErrSourceChanged, size)
+				}
+				return &sourceError{err}
+			}
+			hashed.Write(text)
+			if check {
+				src.sums[i] = maphash.Bytes(src.seed, text)
+			}
+		}
+	}
+	src.key = [16]byte(hashed.Sum(nil)[:16])
+	return nil
+}
+
+func (c *Client) convergence(segmentSize uint64) hash.Hash {
+	return taghash.NewConvergence(c.cfg.Needed, c.cfg.Total, segmentSize, c.cfg.Convergence)
+}
+
+// storageIndex is where the file with this key belongs.
+func storageIndex(key [16]byte) caps.StorageIndex { return taghash.StorageIndex(key) }
+
+// seekable reports whether body can be read again, from where it stands now and
+// how far. A pipe has a Seek method too, so it is tried.
+func seekable(body io.Reader) (s io.Seeker, start, length int64, ok bool) {
+	s, ok = body.(ctxReader).r.(io.Seeker)
+	if !ok {
+		return nil, 0, 0, false
+	}
+	start, err := s.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, 0, 0, false
+	}
+	end, err := s.Seek(0, io.SeekEnd)
+	if err != nil || end < start {
+		return nil, 0, 0, false
+	}
+	if _, err := s.Seek(start, io.SeekStart); err != nil {
+		return nil, 0, 0, false
+	}
+	return s, start, end - start, true
+}
+
+// ctxReader ends a long read when its context does.
+type ctxReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r ctxReader) Read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
+}
+
+// spool is a temporary file that holds a body, encrypted with a key of its own.
+type spool struct {
+	f     *os.File
+	block cipher.Block
+}
+
+func newSpool(dir string, random io.Reader) (*spool, error) {
+	var key [16]byte
+	if _, err := io.ReadFull(random, key[:]); err != nil {
+		return nil, fmt.Errorf("immutable: spool key: %w", err)
+	}
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(dir, "upload-*.spool") // 0600
+	if err != nil {
+		return nil, fmt.Errorf("immutable: spool: %w", err)
+	}
+	// Where the system allows it (not on Windows) the name goes at once, so that not
+	// even a crash leaves the file behind. close removes it elsewhere.
+	_ = os.Remove(f.Name())
+	return &spool{f, block}, nil
+}
+
+func (s *spool) stream() cipher.Stream {
+	return cipher.NewCTR(s.block, make([]byte, aes.BlockSize))
+}
+
+// fill copies body into the file, and into h if it is not nil.
+func (s *spool) fill(body io.Reader, h hash.Hash) (uint64, error) {
+	stream := s.stream()
+	buf := make([]byte, 256<<10)
+	var total uint64
+	for {
+		n, err := io.ReadFull(body, buf)
+		if n > 0 {
+			if h != nil {
+				h.Write(buf[:n])
+			}
+			stream.XORKeyStream(buf[:n], buf[:n])
+			if _, err := s.f.Write(buf[:n]); err != nil {
+				return total, fmt.Errorf("immutable: spool: %w", err)
+			}
+			total += uint64(n)
+		}
+		switch err {
+		case nil:
+		case io.EOF, io.ErrUnexpectedEOF:
+			return total, nil
+		default:
+			return total, &sourceError{err}
+		}
+	}
+}
+
+func (s *spool) reader() (io.Reader, error) {
+	if _, err := s.f.Seek(0, io.SeekStart); err != nil {
+		return nil, &sourceError{err}
+	}
+	return cipher.StreamReader{S: s.stream(), R: s.f}, nil
+}
+
+// close frees the disk space. There is nothing to do about an error: the content
+// is noise without its key.
+func (s *spool) close() {
+	_ = s.f.Close()
+	_ = os.Remove(s.f.Name())
+}
