@@ -333,6 +333,22 @@ func (c *WebClient) Do(method, path string, body io.Reader) ([]byte, int, error)
 	return b, resp.StatusCode, err
 }
 
+// DoRange is a GET with a Range header.
+func (c *WebClient) DoRange(path, header string) ([]byte, int, error) {
+	req, err := http.NewRequest("GET", c.URL+path, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	req.Header.Set("Range", header)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return b, resp.StatusCode, err
+}
+
 // Must is Do that fails the test unless the status is 2xx.
 func (c *WebClient) Must(t testing.TB, method, path string, body io.Reader) []byte {
 	t.Helper()

@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"warren/cmd/internal/ui"
+	"warren/torutil"
+)
+
+// nodeClient talks to the web API of the node of one node directory: Tahoe's
+// part, and our verbs below /private/warren/v1/, which want the node's API token.
+type nodeClient struct {
+	dir, url, token string
+	http            *http.Client
+}
+
+// openNode reads node.url and the API token of a node directory. It does not
+// start the node.
+func openNode(dir string) (*nodeClient, error) {
+	b, err := os.ReadFile(filepath.Join(dir, "node.url"))
+	if err != nil {
+		if _, cfg := os.Stat(filepath.Join(dir, "tahoe.cfg")); cfg != nil {
+			return nil, ui.Fail(ui.ExitNoNode, "warren create-client makes one, warren join CODE joins a grid; -d names another directory", fmt.Errorf("there is no node in %s", dir))
+		}
+		return nil, ui.Fail(ui.ExitNoNode, "start it: warren -d "+dir+" run", fmt.Errorf("the node in %s is not running", dir))
+	}
+	c := &nodeClient{
+		dir: dir, url: strings.TrimSuffix(strings.TrimSpace(string(b)), "/"),
+		http: &http.Client{Transport: &http.Transport{DialContext: torutil.Local{}.DialContext, DisableCompression: true}},
+	}
+	if _, err := url.Parse(c.url); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "node.url"), err)
+	}
+	token, err := os.ReadFile(filepath.Join(dir, "private", "api_auth_token"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	c.token = strings.TrimSpace(string(token))
+	return c, nil
+}
+
+// do sends a request; a status outside 2xx is an error that holds the node's own
+// words. The caller closes the body.
+func (c *nodeClient) do(ctx context.Context, method, path string, body io.Reader) (*http.Response, error) {
+	return c.doLength(ctx, method, path, body, -1)
+}
+
+// doLength is do for a body whose length is known; -1 leaves it to the body's type.
+func (c *nodeClient) doLength(ctx context.Context, method, path string, body io.Reader, length int64) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if length >= 0 {
+		req.ContentLength = length
+	}
+	if strings.HasPrefix(path, "/private/") {
+		req.Header.Set("Authorization", "tahoe-lafs "+c.token)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		var ue *url.Error
+		if errors.As(err, &ue) {
+			err = ue.Err // the URL holds a cap
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, ui.Fail(ui.ExitNoNode, "start it: warren -d "+c.dir+" run", fmt.Errorf("the node in %s does not answer: %w", c.dir, err))
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what came is what is shown
+	return nil, statusError(resp.StatusCode, strings.TrimSpace(string(text)))
+}
+
+// statusError turns the node's answer into an error with an exit code.
+func statusError(code int, text string) error {
+	if text == "" {
+		text = http.StatusText(code)
+	}
+	lines := strings.SplitN(text, "\n", 2)
+	for i := range lines {
+		lines[i] = ui.Clean(lines[i])
+	}
+	err := errors.New(lines[0])
+	switch code {
+	case http.StatusNotFound:
+		return ui.Fail(ui.ExitNotFound, "", err)
+	case http.StatusGone, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
+		return ui.Fail(ui.ExitUnavailable, "warren status shows which storage servers are connected", err)
+	case http.StatusBadRequest:
+		return ui.Fail(ui.ExitUsage, "", err)
+	}
+	return ui.Fail(ui.ExitFailed, "", err)
+}
+
+// text sends a request and returns its whole answer.
+func (c *nodeClient) text(ctx context.Context, method, path string, body io.Reader) (string, error) {
+	resp, err := c.do(ctx, method, path, body)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return string(b), err
+}
+
+// control calls one of our own verbs with a JSON body (nil: none) and decodes
+// its JSON answer into out (nil: thrown away).
+func (c *nodeClient) control(ctx context.Context, method, verb string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	resp, err := c.do(ctx, method, "/private/warren/v1/"+verb, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(out)
+}
+
+// capPath is the web API's path for "CAP" or "CAP/some/path".
+func capPath(where string) (string, error) {
+	cap, rest, _ := strings.Cut(where, "/")
+	if !strings.HasPrefix(cap, "URI:") {
+		return "", ui.Usage("%q is not a capability (they begin with URI:)", shortened(where))
+	}
+	p := "/uri/" + url.PathEscape(cap)
+	for _, part := range strings.Split(rest, "/") {
+		if part != "" {
+			p += "/" + url.PathEscape(part)
+		}
+	}
+	return p, nil
+}
+
+// shortened keeps a mistyped capability out of an error.
+func shortened(s string) string {
+	if r := []rune(s); len(r) > 12 {
+		return string(r[:12]) + "…"
+	}
+	return s
+}

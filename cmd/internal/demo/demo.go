@@ -1,0 +1,489 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"warren/torutil"
+)
+
+// Options of a demo.
+type Options struct {
+	Exe  string    // this binary
+	Out  io.Writer // the lines
+	From string    // the tree whose files the folder holds
+	Keep bool      // leave everything in place, and say where
+	// LargeFile is the size of the one large file, in bytes.
+	LargeFile int64
+	// TorControl and Torrc turn Tor on: the services attach to the tor at that
+	// control port, the newcomers launch their own with those lines added.
+	TorControl, Torrc string
+}
+
+func (o Options) tor() bool { return o.TorControl != "" }
+
+const (
+	servers    = 5
+	folderName = "project"
+)
+
+// person is one of the three who share the folder.
+type person struct {
+	name, node, folder string
+	run                *process
+}
+
+// story is a running demo.
+type story struct {
+	*stage
+	Options
+	began      time.Time
+	mailbox    string
+	furlFile   string
+	storage    []*process
+	nodes      []string // node directories, for the count of connections
+	op, nc, th *person  // operator, newcomer, third
+}
+
+// Run plays the whole story; any step that does not come true is the error.
+func Run(ctx context.Context, o Options) (err error) {
+	root, err := os.MkdirTemp("", "warren-demo-")
+	if err != nil {
+		return err
+	}
+	s := &story{stage: &stage{exe: o.Exe, root: root}, Options: o, began: time.Now()}
+	defer func() {
+		s.finish()
+		if o.Keep {
+			fmt.Fprintf(o.Out, "kept: %s\n", root)
+			return
+		}
+		err = errors.Join(err, os.RemoveAll(root))
+	}()
+	fmt.Fprintf(o.Out, "warren demo: everything below happens on this machine, in %s\n", root)
+	for _, step := range []struct {
+		what  string
+		limit time.Duration
+		run   func(context.Context) error
+	}{
+		{"services", 3 * time.Minute, s.services},
+		{"the operator", 3 * time.Minute, s.operator},
+		{"invite and join", 3 * time.Minute, s.inviteAndJoin},
+		{"edits", 2 * time.Minute, s.edits},
+		{"a conflict", 2 * time.Minute, s.conflict},
+		{"two servers die", 4 * time.Minute, s.losses},
+		{"connections", time.Minute, s.connections},
+	} {
+		sctx, cancel := context.WithTimeout(ctx, step.limit)
+		err := step.run(sctx)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+	}
+	s.say("done: all of it true")
+	return nil
+}
+
+// say prints a line with the time since the start.
+func (s *story) say(format string, args ...any) {
+	fmt.Fprintf(s.Out, "%6.1f s  %s\n", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// listen are a service's options: an onion service, or a port of its own on loopback.
+func (s *story) listen() ([]string, error) {
+	if s.tor() {
+		return []string{"--listen=tor", "--tor-control-port=" + s.TorControl, "--hide-ip"}, nil
+	}
+	port, err := torutil.FreePort()
+	if err != nil {
+		return nil, err
+	}
+	return []string{"--listen=tcp", fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", port)}, nil
+}
+
+// client are the options of a node that serves nobody.
+func (s *story) client() []string {
+	if s.tor() {
+		return []string{"--tor-control-port=" + s.TorControl, "--hide-ip"}
+	}
+	return nil
+}
+
+func (s *story) services(ctx context.Context) error {
+	// The mailbox, where inviter and newcomer meet.
+	box := filepath.Join(s.root, "mailbox")
+	args := []string{"mailbox", "--port=tcp:0:interface=127.0.0.1"}
+	if s.tor() {
+		args = []string{"mailbox", "--listen=tor", "--tor-control-port=" + s.TorControl}
+	}
+	p, err := s.start("mailbox", append(args, box)...)
+	if err != nil {
+		return err
+	}
+	if err := until(ctx, p, "the mailbox", func() (err error) {
+		s.mailbox, err = readWhole(filepath.Join(box, "mailbox.url"))
+		return err
+	}); err != nil {
+		return err
+	}
+	s.say("mailbox        %s", s.mailbox)
+
+	// The introducer, where servers and clients find each other.
+	intro := filepath.Join(s.root, "introducer")
+	listen, err := s.listen()
+	if err != nil {
+		return err
+	}
+	if _, err := s.run(ctx, append(append([]string{"create-introducer"}, listen...), intro)...); err != nil {
+		return err
+	}
+	if p, err = s.start("introducer", "run", intro); err != nil {
+		return err
+	}
+	s.furlFile = filepath.Join(intro, "private", "introducer.furl")
+	if err := until(ctx, p, "the introducer", func() error { _, err := readWhole(s.furlFile); return err }); err != nil {
+		return err
+	}
+	s.nodes = append(s.nodes, intro)
+	s.say("introducer     running; its FURL is in %s", s.furlFile)
+
+	for i := range servers {
+		name := fmt.Sprintf("storage%d", i+1)
+		if listen, err = s.listen(); err != nil {
+			return err
+		}
+		dir := filepath.Join(s.root, name)
+		args := append([]string{"create-node", "--nickname=" + name, "--introducer=@" + s.furlFile, "--webport=tcp:0:interface=127.0.0.1", "--encoding=3,4,5"}, listen...)
+		if _, err := s.run(ctx, append(args, dir)...); err != nil {
+			return err
+		}
+		p, err := s.start(name, "run", dir)
+		if err != nil {
+			return err
+		}
+		s.storage = append(s.storage, p)
+		s.nodes = append(s.nodes, dir)
+	}
+	return nil
+}
+
+// status is the part of `warren status --json` that the demo looks at.
+type status struct {
+	Servers []struct {
+		Connected bool `json:"connected"`
+	} `json:"servers"`
+	Folders []struct {
+		Name         string   `json:"name"`
+		State        string   `json:"state"`
+		Reason       string   `json:"reason"`
+		UpToDate     bool     `json:"up_to_date"`
+		Participants []string `json:"participants"`
+	} `json:"folders"`
+	Connections torutil.Counts `json:"connections"`
+}
+
+func (s *story) status(ctx context.Context, dir string) (status, error) {
+	var st status
+	err := s.ask(ctx, &st, "status", "-d", dir)
+	return st, err
+}
+
+// settled waits until the person's folder says that everything is stored and seen.
+func (s *story) settled(ctx context.Context, p *person) error {
+	return until(ctx, p.run, p.name+"'s folder up to date", func() error {
+		st, err := s.status(ctx, p.node)
+		if err != nil {
+			return err
+		}
+		for _, f := range st.Folders {
+			if f.Name != folderName {
+				continue
+			}
+			if f.UpToDate {
+				return nil
+			}
+			return fmt.Errorf("%s %s", f.State, f.Reason)
+		}
+		return errors.New("no folder yet")
+	})
+}
+
+// arrived waits until p's folder holds exactly the files of want.
+func (s *story) arrived(ctx context.Context, p *person, want map[string][32]byte) error {
+	return until(ctx, p.run, "the files at "+p.name, func() error {
+		have, err := hashes(p.folder)
+		if err != nil {
+			return err
+		}
+		return sameFiles(want, have)
+	})
+}
+
+func (s *story) operator(ctx context.Context) error {
+	op := &person{name: "alice", node: filepath.Join(s.root, "alice"), folder: filepath.Join(s.root, "alice-project")}
+	s.op = op
+	args := append([]string{"create-client", "--nickname=Friends of the warren", "--introducer=@" + s.furlFile, "--webport=tcp:0:interface=127.0.0.1", "--mailbox=" + s.mailbox}, s.client()...)
+	// Asking the introducer which servers there are needs them to have announced.
+	out, err := s.createWhenServersAreKnown(ctx, append(args, op.node))
+	if err != nil {
+		return err
+	}
+	for _, line := range strings.Split(out, "\n") {
+		if strings.Contains(line, "encoding") {
+			s.say("alice          %s", strings.TrimSpace(line))
+		}
+	}
+	if op.run, err = s.start("alice", "run", op.node); err != nil {
+		return err
+	}
+	s.nodes = append(s.nodes, op.node)
+	if err := until(ctx, op.run, "five storage servers", func() error {
+		st, err := s.status(ctx, op.node)
+		if err != nil {
+			return err
+		}
+		n := 0
+		for _, sv := range st.Servers {
+			if sv.Connected {
+				n++
+			}
+		}
+		if n < servers {
+			return fmt.Errorf("%d connected", n)
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	s.say("alice          node running, connected to %d storage servers", servers)
+
+	if err := os.MkdirAll(op.folder, 0o755); err != nil {
+		return err
+	}
+	files, size, err := copyTree(op.folder, s.From)
+	if err != nil {
+		return err
+	}
+	if err := randomFile(filepath.Join(op.folder, "large.bin"), s.LargeFile); err != nil {
+		return err
+	}
+	before := time.Now()
+	if _, err := s.run(ctx, "folder", "add", "-d", op.node, "--name="+folderName, "--author=alice", op.folder); err != nil {
+		return err
+	}
+	if err := s.settled(ctx, op); err != nil {
+		return err
+	}
+	s.say("alice          folder %q stored: %d files (%.1f MiB) and one of %d MiB, in %.1f s", folderName, files, float64(size)/(1<<20), s.LargeFile>>20, time.Since(before).Seconds())
+	return nil
+}
+
+// createWhenServersAreKnown repeats a creation until the introducer told of all
+// servers: the encoding that it chooses fits those.
+func (s *story) createWhenServersAreKnown(ctx context.Context, args []string) (string, error) {
+	dir := args[len(args)-1]
+	var out string
+	err := until(ctx, nil, "five servers announced", func() (err error) {
+		if out, err = s.run(ctx, args...); err != nil {
+			return err
+		}
+		if strings.Contains(out, "3 of 5") {
+			return nil
+		}
+		return errors.Join(fmt.Errorf("not yet: %s", out), os.RemoveAll(dir))
+	})
+	return out, err
+}
+
+// invited is what `warren invite --json` prints.
+type invited struct {
+	Code string `json:"code"`
+	Link string `json:"link"`
+}
+
+// join invites name and has them join into an empty directory.
+func (s *story) join(ctx context.Context, name string) (*person, error) {
+	p := &person{name: name, node: filepath.Join(s.root, name), folder: filepath.Join(s.root, name+"-project")}
+	var inv invited
+	if err := s.ask(ctx, &inv, "invite", "-d", s.op.node, "--folder="+folderName, name); err != nil {
+		return nil, err
+	}
+	s.say("alice          $ warren invite %s --folder %s", name, folderName)
+	s.say("alice          tell %s:  warren join %s", name, inv.Code)
+	args := []string{"join", "-d", p.node, "--yes", "--mailbox=" + s.mailbox}
+	if s.tor() {
+		args = append(args, "--tor-launch", "--tor-torrc="+s.Torrc)
+	} else {
+		args = append(args, "--direct")
+	}
+	before := time.Now()
+	var err error
+	if p.run, err = s.start(name, append(args, inv.Code, p.folder)...); err != nil {
+		return nil, err
+	}
+	s.say("%-14s $ warren join %s", name, inv.Code)
+	if err := until(ctx, p.run, name+"'s node", func() error { _, err := s.status(ctx, p.node); return err }); err != nil {
+		return nil, err
+	}
+	s.nodes = append(s.nodes, p.node)
+	s.say("%-14s joined, node running %.1f s after the command", name, time.Since(before).Seconds())
+	return p, nil
+}
+
+func (s *story) inviteAndJoin(ctx context.Context) error {
+	want, err := hashes(s.op.folder)
+	if err != nil {
+		return err
+	}
+	before := time.Now()
+	if s.nc, err = s.join(ctx, "bob"); err != nil {
+		return err
+	}
+	if err := s.arrived(ctx, s.nc, want); err != nil {
+		return err
+	}
+	s.say("bob            all %d files arrived with the same hashes, %.1f s after the invite", len(want), time.Since(before).Seconds())
+	return nil
+}
+
+// edit writes a file in one folder and waits for it in another.
+func (s *story) edit(ctx context.Context, from, to *person, name string) error {
+	text := fmt.Sprintf("%s wrote this at %s\n", from.name, time.Now().Format(time.RFC3339Nano))
+	before := time.Now()
+	if err := os.WriteFile(filepath.Join(from.folder, name), []byte(text), 0o644); err != nil {
+		return err
+	}
+	if err := until(ctx, to.run, name+" at "+to.name, func() error {
+		got, err := os.ReadFile(filepath.Join(to.folder, name))
+		if err == nil && string(got) != text {
+			err = errors.New("still another version")
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	s.say("%-14s an edit of %s is at %s after %.1f s", from.name, name, to.name, time.Since(before).Seconds())
+	return nil
+}
+
+func (s *story) edits(ctx context.Context) error {
+	if err := s.settled(ctx, s.nc); err != nil {
+		return err
+	}
+	if err := s.edit(ctx, s.op, s.nc, "notes.txt"); err != nil {
+		return err
+	}
+	return s.edit(ctx, s.nc, s.op, "notes.txt")
+}
+
+func (s *story) conflict(ctx context.Context) error {
+	const name = "plan.txt"
+	if err := s.edit(ctx, s.op, s.nc, name); err != nil {
+		return err
+	}
+	if err := s.settled(ctx, s.nc); err != nil {
+		return err
+	}
+	// Bob goes offline; both edit; bob returns.
+	s.nc.run.stop()
+	ours, theirs := []byte("alice's plan\n"), []byte("bob's plan\n")
+	if err := errors.Join(os.WriteFile(filepath.Join(s.op.folder, name), ours, 0o644), os.WriteFile(filepath.Join(s.nc.folder, name), theirs, 0o644)); err != nil {
+		return err
+	}
+	// Alice's edit is on the grid once her folder says so; the scan may still be ahead.
+	if _, err := s.run(ctx, "folder", "status", "-d", s.op.node, "--scan"); err != nil {
+		return err
+	}
+	if err := s.settled(ctx, s.op); err != nil {
+		return err
+	}
+	var err error
+	if s.nc.run, err = s.start("bob", "run", s.nc.node); err != nil {
+		return err
+	}
+	var copyName string
+	if err := until(ctx, s.nc.run, "the conflict copy at bob", func() error {
+		matches, err := filepath.Glob(filepath.Join(s.nc.folder, name+".conflict-*"))
+		if err == nil && len(matches) == 0 {
+			err = errors.New("none yet")
+		}
+		if err != nil {
+			return err
+		}
+		copyName = filepath.Base(matches[0])
+		got, err := os.ReadFile(matches[0])
+		if err == nil && string(got) != string(ours) {
+			err = errors.New("not alice's bytes yet")
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	mine, err := os.ReadFile(filepath.Join(s.nc.folder, name))
+	if err != nil {
+		return err
+	}
+	if string(mine) != string(theirs) {
+		return errors.New("bob's own bytes are not in place")
+	}
+	s.say("conflict       both edited %s while bob was offline: his bytes stay, alice's are in %s", name, copyName)
+	return nil
+}
+
+func (s *story) losses(ctx context.Context) error {
+	if err := s.settled(ctx, s.op); err != nil {
+		return err
+	}
+	want, err := hashes(s.op.folder)
+	if err != nil {
+		return err
+	}
+	for _, p := range s.storage[:2] {
+		p.kill()
+	}
+	s.say("storage        servers 1 and 2 killed: %d of %d are left", servers-2, servers)
+	before := time.Now()
+	if s.th, err = s.join(ctx, "carol"); err != nil {
+		return err
+	}
+	if err := s.arrived(ctx, s.th, want); err != nil {
+		return err
+	}
+	s.say("carol          all %d files arrived with the same hashes, %.1f s after the invite", len(want), time.Since(before).Seconds())
+	s.say("carol          large.bin has SHA-256 %x", want["large.bin"])
+	return nil
+}
+
+// connections adds up what every process that still runs says it opened.
+func (s *story) connections(ctx context.Context) error {
+	dead := map[string]bool{filepath.Join(s.root, "storage1"): true, filepath.Join(s.root, "storage2"): true}
+	by := map[torutil.Transport]torutil.Tally{}
+	for _, dir := range s.nodes {
+		if dead[dir] {
+			continue
+		}
+		st, err := s.status(ctx, dir)
+		if err != nil {
+			return fmt.Errorf("%s: %w", filepath.Base(dir), err)
+		}
+		for via, t := range st.Connections.By {
+			sum := by[via]
+			sum.Made, sum.Failed = sum.Made+t.Made, sum.Failed+t.Failed
+			by[via] = sum
+		}
+	}
+	for _, via := range []torutil.Transport{torutil.ViaDirect, torutil.ViaTor, torutil.InProcess, torutil.ViaLocal} {
+		s.say("connections    %-10s %d made, %d failed", via, by[via].Made, by[via].Failed)
+	}
+	if direct := by[torutil.ViaDirect]; s.tor() && direct.Made+direct.Failed > 0 {
+		return fmt.Errorf("%d direct connections in Tor mode", direct.Made+direct.Failed)
+	}
+	return nil
+}

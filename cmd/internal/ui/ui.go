@@ -1,0 +1,94 @@
+// Package ui is how warren talks in a terminal: results to standard output, talk
+// to standard error, progress on what takes longer than a second, errors with
+// the hint that ends them, and the exit codes.
+//
+// Text that came from elsewhere (nicknames, folder names, participants) passes
+// through Clean before it reaches a terminal.
+package ui
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"unicode"
+
+	"golang.org/x/term"
+)
+
+// UI is one command's terminal. Its methods are not for concurrent use, except
+// Say and Result, whose lines are written whole.
+type UI struct {
+	In       io.Reader
+	Out, Err io.Writer
+	JSON     bool // results as JSON, no talk
+	Quiet    bool // no talk
+}
+
+// Say prints a line of talk.
+func (u *UI) Say(format string, args ...any) {
+	if u.Quiet || u.JSON {
+		return
+	}
+	fmt.Fprintf(u.Err, format+"\n", args...)
+}
+
+// Result prints a line of result.
+func (u *UI) Result(format string, args ...any) {
+	fmt.Fprintf(u.Out, format+"\n", args...)
+}
+
+// Data prints v as indented JSON: the result of a command under --json.
+func (u *UI) Data(v any) error {
+	enc := json.NewEncoder(u.Out)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// Interactive says whether questions can be asked.
+func (u *UI) Interactive() bool {
+	f, ok := u.In.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// Ask asks one question with a default; without a terminal it answers the default.
+func (u *UI) Ask(question, def string) (string, error) {
+	if !u.Interactive() {
+		return def, nil
+	}
+	fmt.Fprintf(u.Err, "%s [%s] ", question, def)
+	var line strings.Builder
+	b := make([]byte, 1) // byte by byte: what follows the line belongs to others
+	for {
+		n, err := u.In.Read(b)
+		if n == 1 && b[0] == '\n' {
+			break
+		}
+		if n == 1 {
+			line.WriteByte(b[0])
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	if answer := strings.TrimSpace(line.String()); answer != "" {
+		return answer, nil
+	}
+	return def, nil
+}
+
+// Clean makes foreign text safe for a terminal and keeps it on one line: control
+// characters, escape sequences and direction overrides become U+FFFD.
+func Clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == unicode.ReplacementChar || !unicode.IsGraphic(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,340 @@
+package grid
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sort"
+	"sync"
+	"time"
+
+	"warren/node/caps"
+	"warren/node/storage"
+	"warren/node/taghash"
+)
+
+// Candidate is one way to reach a server: a Client and the words in which
+// status names it ("HTTPS via Tor").
+type Candidate struct {
+	Client storage.Client
+	Via    string
+}
+
+// Connect lists the ways to reach an announced server, best first. It does no
+// I/O: the grid asks each candidate for its version and keeps the first that
+// answers. An empty list is a server that this node cannot speak to; why says so.
+type Connect func(a Announced) (ways []Candidate, why string)
+
+// Options tune a Grid. Zero fields take the defaults named.
+type Options struct {
+	Connect Connect
+	// ProbeTimeout bounds one version query: 60 s, which a fresh onion circuit needs.
+	ProbeTimeout time.Duration
+	// MinBackoff and MaxBackoff bound the pause between tries: 1 s and 60 s.
+	MinBackoff, MaxBackoff time.Duration
+	// Recheck is the pause between version queries to an idle connected server: 5 min.
+	Recheck time.Duration
+	Now     func() time.Time
+}
+
+// Grid is safe for concurrent use.
+type Grid struct {
+	opts   Options
+	ctx    context.Context
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex // guards what follows
+	servers map[string]*server
+	changed chan struct{} // closed and replaced whenever the connected set changes
+	closed  bool
+}
+
+// server is one known server and the goroutine that keeps its state.
+type server struct {
+	announced Announced
+	local     bool
+	cancel    context.CancelFunc
+	kick      chan struct{} // capacity 1: try now
+
+	// guarded by Grid.mu
+	connected bool
+	current   Server
+	via       string
+	version   storage.Version
+	since     time.Time // when connected last changed
+	lastSeen  time.Time
+	lastTry   time.Time
+	problem   string
+}
+
+// New returns a Grid without servers.
+func New(opts Options) *Grid {
+	setDefault(&opts.ProbeTimeout, time.Minute)
+	setDefault(&opts.MinBackoff, time.Second)
+	setDefault(&opts.MaxBackoff, time.Minute)
+	setDefault(&opts.Recheck, 5*time.Minute)
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Grid{opts: opts, ctx: ctx, cancel: cancel, servers: map[string]*server{}, changed: make(chan struct{})}
+}
+
+func setDefault(d *time.Duration, v time.Duration) {
+	if *d == 0 {
+		*d = v
+	}
+}
+
+// Close forgets the servers and waits for the Grid's goroutines.
+func (g *Grid) Close() {
+	g.mu.Lock()
+	g.closed = true
+	g.mu.Unlock()
+	g.cancel()
+	g.wg.Wait()
+}
+
+// AddLocal adds a server of this very process: always connected, never dialled,
+// and not replaced by its own announcement coming back from an introducer.
+func (g *Grid) AddLocal(s Server) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if old := g.servers[s.ID]; old != nil && old.cancel != nil {
+		old.cancel()
+	}
+	now := g.opts.Now()
+	g.servers[s.ID] = &server{
+		announced: Announced{ID: s.ID, Nickname: s.Nickname, PermutationSeed: s.PermutationSeed, LeaseSeed: s.LeaseSeed, Source: "this node"},
+		local:     true, connected: true, current: s, via: "this process", since: now, lastSeen: now,
+		version: storage.Version{}, kick: make(chan struct{}, 1),
+	}
+	g.broadcast()
+}
+
+// Announce adds a server or replaces what was known of it. An announcement that
+// says nothing new keeps the connection.
+func (g *Grid) Announce(a Announced) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	if old := g.servers[a.ID]; old != nil {
+		if old.local || sameServer(old.announced, a) {
+			return
+		}
+		old.cancel()
+	}
+	ctx, cancel := context.WithCancel(g.ctx)
+	s := &server{announced: a, cancel: cancel, kick: make(chan struct{}, 1), since: g.opts.Now()}
+	wasConnected := g.servers[a.ID] != nil && g.servers[a.ID].connected
+	g.servers[a.ID] = s
+	if wasConnected {
+		g.broadcast()
+	}
+	g.wg.Add(1)
+	go func() {
+		defer g.wg.Done()
+		defer cancel()
+		g.keep(ctx, s)
+	}()
+}
+
+func sameServer(a, b Announced) bool {
+	return a.ID == b.ID && a.Nickname == b.Nickname && bytes.Equal(a.PermutationSeed, b.PermutationSeed) &&
+		a.FURL.Text() == b.FURL.Text() && slices.Equal(a.NURLs, b.NURLs)
+}
+
+// keep holds one server's connection state until ctx ends.
+func (g *Grid) keep(ctx context.Context, s *server) {
+	backoff := g.opts.MinBackoff
+	for {
+		ok := g.probe(ctx, s)
+		if ctx.Err() != nil {
+			return
+		}
+		pause := g.opts.Recheck
+		if ok {
+			backoff = g.opts.MinBackoff
+		} else {
+			// Jitter keeps a thousand clients from returning in step.
+			pause = backoff/2 + time.Duration(rand.Int64N(int64(backoff)))
+			backoff = min(2*backoff, g.opts.MaxBackoff)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-s.kick:
+			timer.Stop()
+		}
+	}
+}
+
+// probe asks each way to the server for its version and keeps the first that answers.
+func (g *Grid) probe(ctx context.Context, s *server) bool {
+	g.mu.Lock()
+	s.lastTry = g.opts.Now()
+	g.mu.Unlock()
+	ways, why := g.opts.Connect(s.announced)
+	for _, way := range ways {
+		pctx, cancel := context.WithTimeout(ctx, g.opts.ProbeTimeout)
+		v, err := way.Client.Version(pctx)
+		cancel()
+		if err != nil {
+			why = fmt.Sprintf("%s: %v", way.Via, err)
+			continue
+		}
+		a := s.announced
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		now := g.opts.Now()
+		s.version, s.lastSeen, s.via, s.problem = v, now, way.Via, ""
+		if !s.connected && ctx.Err() == nil {
+			s.connected, s.since = true, now
+			s.current = Server{
+				ID: a.ID, Nickname: a.Nickname, PermutationSeed: a.PermutationSeed, LeaseSeed: a.LeaseSeed,
+				Client: &observed{Client: way.Client, failed: func() { g.suspect(s) }},
+			}
+			g.broadcast()
+		}
+		return true
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.problem = why
+	if s.connected {
+		s.connected, s.since = false, g.opts.Now()
+		g.broadcast()
+	}
+	return false
+}
+
+// suspect has a server that failed a call asked for its version at once.
+func (g *Grid) suspect(s *server) {
+	select {
+	case s.kick <- struct{}{}:
+	default:
+	}
+}
+
+// broadcast wakes those who wait for a change. The caller holds g.mu.
+func (g *Grid) broadcast() {
+	close(g.changed)
+	g.changed = make(chan struct{})
+}
+
+// Changed returns a channel that is closed when a server connects or
+// disconnects after this call.
+func (g *Grid) Changed() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.changed
+}
+
+// Connected counts the servers that answer now.
+func (g *Grid) Connected() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for _, s := range g.servers {
+		if s.connected {
+			n++
+		}
+	}
+	return n
+}
+
+// Wait returns when at least n servers are connected, or with ctx's error.
+func (g *Grid) Wait(ctx context.Context, n int) error {
+	for {
+		changed := g.Changed()
+		if g.Connected() >= n {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// wakeAfter is how long a silent server is left alone by those who need servers.
+const wakeAfter = 2 * time.Second
+
+// Permuted returns the connected servers in the order in which Tahoe asks them
+// for a storage index: by SHA-1 of the index and the server's permutation seed.
+// Servers that are away are tried again meanwhile, for the next call.
+func (g *Grid) Permuted(si caps.StorageIndex) []Server {
+	g.mu.Lock()
+	list := make([]Server, 0, len(g.servers))
+	now := g.opts.Now()
+	for _, s := range g.servers {
+		switch {
+		case s.connected:
+			list = append(list, s.current)
+		case !s.local && now.Sub(s.lastTry) > wakeAfter:
+			g.suspect(s)
+		}
+	}
+	g.mu.Unlock()
+	return Permute(si, list)
+}
+
+// Permute sorts servers into Tahoe's order for a storage index.
+func Permute(si caps.StorageIndex, servers []Server) []Server {
+	keys := make(map[string][20]byte, len(servers))
+	for _, s := range servers {
+		keys[s.ID] = taghash.Permute(si, s.PermutationSeed)
+	}
+	sort.Slice(servers, func(i, j int) bool {
+		a, b := keys[servers[i].ID], keys[servers[j].ID]
+		if c := bytes.Compare(a[:], b[:]); c != 0 {
+			return c < 0
+		}
+		return servers[i].ID < servers[j].ID // equal seeds: a stable order all the same
+	})
+	return servers
+}
+
+// Status describes one known server.
+type Status struct {
+	ID, Nickname, Source string
+	Connected, Local     bool
+	// Summary is "Connected to … via …" or says what is wrong.
+	Summary  string
+	Since    time.Time // of the present state
+	LastSeen time.Time // zero: never
+	Version  storage.Version
+}
+
+// Servers describes every known server, by ID.
+func (g *Grid) Servers() []Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	list := make([]Status, 0, len(g.servers))
+	for _, s := range g.servers {
+		st := Status{
+			ID: s.announced.ID, Nickname: s.announced.Nickname, Source: s.announced.Source,
+			Connected: s.connected, Local: s.local, Since: s.since, LastSeen: s.lastSeen, Version: s.version,
+		}
+		switch {
+		case s.connected:
+			st.Summary = "Connected via " + s.via
+		case s.problem != "":
+			st.Summary = "Trying to connect: " + s.problem
+		default:
+			st.Summary = "Trying to connect"
+		}
+		list = append(list, st)
+	}
+	sort.Slice(list, func(i, j int) bool { return list[i].ID < list[j].ID })
+	return list
+}

@@ -1,0 +1,25 @@
+// Package webapi serves Tahoe-LAFS's web API (docs/frontends/webapi.rst) on
+// localhost, so that the tahoe command, magic-folder and other frontends run
+// unchanged on our node.
+//
+// It is the first part of it:
+//
+//	GET    /                 the welcome page; ?t=json: introducers and servers
+//	PUT    /uri              store a file; ?format=SDMF a mutable one; ?t=mkdir a directory
+//	POST   /uri              ?t=upload (a form's field "file"), mkdir, mkdir-with-children, mkdir-immutable
+//	GET    /uri?uri=CAP      redirect to /uri/CAP
+//	GET    /uri/CAP[/PATH]   a file, with ranges (HEAD too); ?t=json, uri, readonly-uri
+//	PUT    /uri/CAP[/PATH]   store a file there; ?t=uri link a cap; ?t=mkdir
+//	POST   /uri/CAP[/PATH]   ?t=mkdir, mkdir-with-children, mkdir-immutable, upload, uri, unlink
+//	DELETE /uri/CAP/PATH     unlink
+//	       /cap is /uri; /file/CAP/NAME and /named/CAP/NAME download
+//	       /private/…        what the node mounts there, with Authorization: tahoe-lafs TOKEN
+//
+// Status codes, JSON shapes and error texts are those of Tahoe-LAFS 1.20. Unlike
+// there, a request whose Host is not this machine's loopback, or whose Origin is
+// another page's, is refused with 403: any web page could drive the node otherwise.
+//
+// New gives an http.Handler; it has no state but what it was given, and is safe
+// for concurrent use. It deliberately lacks operations handles, check, repair,
+// statistics and HTML beyond one plain page.
+package webapi

@@ -1,0 +1,447 @@
+package webapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html"
+	"mime"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"warren/node/caps"
+	"warren/node/dirnode"
+	"warren/node/immutable"
+	"warren/node/mutable"
+)
+
+// plain answers with text.
+func plain(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain;charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(code)
+	fmt.Fprint(w, text)
+}
+
+func asJSON(w http.ResponseWriter, contentType string, v any) error {
+	b, err := json.MarshalIndent(v, "", " ")
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	w.Write(append(b, '\n'))
+	return nil
+}
+
+// quote shows a name in an error.
+func quote(name string) string {
+	if !utf8.ValidString(name) {
+		return strconv.QuoteToASCII(name)
+	}
+	return "'" + name + "'"
+}
+
+var errExists = &webError{http.StatusConflict, "There was already a child by that name, and you asked me to not replace it."}
+
+// fail answers an error with Tahoe's status and words.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	var we *webError
+	var short *immutable.NotEnoughSharesError
+	code, text := http.StatusInternalServerError, err.Error()
+	switch {
+	case errors.As(err, &we):
+		code, text = we.code, we.text
+	case errors.Is(err, dirnode.ErrExists):
+		code, text = errExists.code, errExists.text
+	case errors.Is(err, dirnode.ErrNoSuchChild):
+		code = http.StatusNotFound
+	case errors.As(err, &short) && short.Found == 0:
+		code = http.StatusGone
+		text = "NoSharesError: no shares could be found. Zero shares usually indicates a corrupt URI, or that no servers were connected, but it might also indicate severe corruption. You should perform a filecheck on this object to learn more.\n\nThe full error message is:\n" + err.Error()
+	case errors.As(err, &short):
+		code = http.StatusGone
+		text = "NotEnoughSharesError: This indicates that some servers were unavailable, or that shares have been lost to server departure, hard drive failure, or disk corruption. You should perform a filecheck on this object to learn more.\n\nThe full error message is:\n" + err.Error()
+	case errors.Is(err, mutable.ErrNotFound), errors.Is(err, mutable.ErrNotEnoughShares):
+		code = http.StatusGone
+		text = "UnrecoverableFileError: the directory (or mutable file) could not be retrieved, because there were insufficient good shares. This might indicate that no servers were connected, insufficient servers were connected, the URI was corrupt, or that shares have been lost due to server departure, hard drive failure, or disk corruption. You should perform a filecheck on this object to learn more."
+	case errors.Is(err, dirnode.ErrReadOnly):
+		code = http.StatusBadRequest
+	case errors.Is(err, dirnode.ErrNotImmutable):
+		code = http.StatusBadRequest
+		text = "MustBeDeepImmutableError: " + text
+	case errors.Is(err, immutable.ErrUnhappy), errors.Is(err, mutable.ErrUnhappy):
+		// Tahoe answers 500 to both; so do we: frontends look at the text.
+		text = "UploadUnhappinessError: " + text
+	case r.Context().Err() != nil:
+		return // nobody is listening
+	}
+	if r.URL.Query().Get("t") == "json" && r.Method == http.MethodGet && errors.Is(err, mutable.ErrNotEnoughShares) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteHeader(code)
+		json.NewEncoder(w).Encode(map[string]string{"error": text})
+		return
+	}
+	plain(w, code, text)
+}
+
+// welcome is the front page.
+func (s *server) welcome(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		plain(w, http.StatusMethodNotAllowed, "GET only")
+		return
+	}
+	page := s.Welcome()
+	if arg(r, "t") != "json" {
+		w.Header().Set("Content-Type", "text/html;charset=utf-8")
+		var b strings.Builder
+		fmt.Fprintf(&b, "<!DOCTYPE html><meta charset=utf-8><title>warren</title><h1>%s</h1><ul>", html.EscapeString(page.Nickname))
+		for _, i := range page.Introducers {
+			fmt.Fprintf(&b, "<li>introducer: %s", html.EscapeString(i))
+		}
+		for _, sv := range page.Servers {
+			fmt.Fprintf(&b, "<li>server %s: %s", html.EscapeString(sv.Nickname), html.EscapeString(sv.Summary))
+		}
+		fmt.Fprint(w, b.String()+"</ul>\n")
+		return
+	}
+	type serverJSON struct {
+		ID        string   `json:"nodeid"`
+		Status    string   `json:"connection_status"`
+		Available *uint64  `json:"available_space"`
+		Nickname  string   `json:"nickname"`
+		Version   *string  `json:"version"`
+		Last      *float64 `json:"last_received_data"`
+	}
+	servers := make([]serverJSON, 0, len(page.Servers))
+	for _, sv := range page.Servers {
+		j := serverJSON{ID: sv.ID, Status: sv.Summary, Available: sv.Available, Nickname: sv.Nickname}
+		if sv.Connected {
+			// Exactly Tahoe's word: its frontends compare it.
+			j.Status = "connected"
+		}
+		if sv.Version != "" {
+			j.Version = &sv.Version
+		}
+		if !sv.LastReceived.IsZero() {
+			at := float64(sv.LastReceived.UnixNano()) / 1e9
+			j.Last = &at
+		}
+		servers = append(servers, j)
+	}
+	intro := page.Introducers
+	if intro == nil {
+		intro = []string{}
+	}
+	if err := asJSON(w, "application/json; charset=utf-8", map[string]any{
+		"introducers": map[string]any{"statuses": intro}, "servers": servers,
+	}); err != nil {
+		fail(w, r, err)
+	}
+}
+
+// get reads what a path names.
+func (s *server) get(w http.ResponseWriter, r *http.Request, at place) error {
+	if at.cap == nil {
+		return &webError{http.StatusNotFound, "No such child: " + at.name}
+	}
+	t := arg(r, "t")
+	_, unknown := at.cap.(caps.Unknown)
+	dir := caps.IsDir(at.cap)
+	switch {
+	case t == "uri" && !unknown:
+		return respondCap(w, at.cap, nil, http.StatusOK)
+	case t == "readonly-uri" && !unknown:
+		return respondCap(w, caps.ReadOnly(at.cap), nil, http.StatusOK)
+	case t == "json" && dir:
+		return s.dirJSON(w, r, at.cap)
+	case t == "json" && unknown:
+		return asJSON(w, "text/plain", []any{"unknown", describe(at.entry, false)})
+	case t == "json":
+		return s.fileJSON(w, r, at)
+	case unknown:
+		return bad("GET unknown URI type: can only do t=info and t=json, not t=%s.\nUsing a webapi server that supports a later version of Tahoe may help.", t)
+	case dir && t == "":
+		return s.dirPage(w, r, at.cap)
+	case dir:
+		return bad("GET directory: bad t=%s", t)
+	case t != "":
+		return bad("GET file: bad t=%s", t)
+	}
+	return s.serve(w, r, at.cap, at.name)
+}
+
+// download handles /file/CAP/NAME: the name is for the browser only.
+func (s *server) download(w http.ResponseWriter, r *http.Request, escaped []string) error {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return bad("/file can only be used with GET or HEAD")
+	}
+	c, names, err := parts(escaped)
+	if err != nil {
+		return err
+	}
+	if _, unknown := c.(caps.Unknown); unknown || caps.IsDir(c) {
+		return bad("that is not a file-cap")
+	}
+	name := ""
+	if len(names) > 0 {
+		name = names[len(names)-1]
+	}
+	return s.serve(w, r, c, name)
+}
+
+// serve sends a file, or the range of it that was asked for.
+func (s *server) serve(w http.ResponseWriter, r *http.Request, c caps.Cap, name string) error {
+	if q := arg(r, "filename"); q != "" {
+		name = q
+	}
+	h := w.Header()
+	if si, ok := caps.Index(c); ok && !caps.IsMutable(c) {
+		// An immutable file never changes: its storage index is its version.
+		etag := `"` + si.Text() + `-"`
+		h.Set("ETag", etag)
+		if r.Header.Get("If-None-Match") == etag {
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+	}
+	f, err := s.Grid.Open(r.Context(), c)
+	if err != nil {
+		h.Del("ETag")
+		return err
+	}
+	size := f.Size()
+	first, last, partial := int64(0), size-1, false
+	if header := r.Header.Get("Range"); header != "" {
+		a, b, ok, err := byteRange(header, size)
+		if err != nil {
+			h.Del("ETag")
+			return err
+		}
+		if ok {
+			first, last, partial = a, b, true
+		}
+	}
+	h.Set("Content-Type", contentType(name))
+	// What is stored here was written by others: it must not run as a page of this node.
+	h.Set("Content-Security-Policy", "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'")
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("Content-Length", strconv.FormatInt(last-first+1, 10))
+	if save, err := boolean(arg(r, "save"), false); err != nil {
+		return err
+	} else if save {
+		h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
+	}
+	if partial {
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", first, last, size))
+	}
+	out := &lateStart{w: w, code: http.StatusOK}
+	if partial {
+		out.code = http.StatusPartialContent
+	}
+	if r.Method == http.MethodHead || size == 0 {
+		out.start()
+		return nil
+	}
+	if err := f.WriteRange(r.Context(), out, first, last-first+1); err != nil {
+		if !out.started {
+			for _, k := range []string{"ETag", "Content-Length", "Content-Range", "Accept-Ranges", "Content-Disposition"} {
+				h.Del(k)
+			}
+			return err
+		}
+		// The status is sent. Cutting the connection short of Content-Length is
+		// the one way left to say that this is not the file.
+		panic(http.ErrAbortHandler)
+	}
+	out.start()
+	return nil
+}
+
+// lateStart sends the status with the first verified byte, so that a file that
+// cannot be read is still answered with an error.
+type lateStart struct {
+	w       http.ResponseWriter
+	code    int
+	started bool
+}
+
+func (l *lateStart) start() {
+	if !l.started {
+		l.started = true
+		l.w.WriteHeader(l.code)
+	}
+}
+
+func (l *lateStart) Write(p []byte) (int, error) {
+	l.start()
+	return l.w.Write(p)
+}
+
+func contentType(name string) string {
+	if t := mime.TypeByExtension(strings.ToLower(path.Ext(name))); t != "" {
+		return t
+	}
+	return "text/plain"
+}
+
+// describe is an entry's PROPDICT: kind-dependent facts, caps and metadata.
+func describe(e dirnode.Entry, metadata bool) map[string]any {
+	m := map[string]any{}
+	c := best(e)
+	if e.Write != nil {
+		m["rw_uri"] = e.Write.Text()
+	}
+	if e.Read != nil {
+		m["ro_uri"] = e.Read.Text()
+	}
+	if metadata {
+		m["metadata"] = e.Metadata
+		if len(e.Metadata) == 0 {
+			m["metadata"] = map[string]any{}
+		}
+	}
+	if _, unknown := c.(caps.Unknown); unknown {
+		return m
+	}
+	if v := caps.Verifier(c); v != nil {
+		m["verify_uri"] = v.Text()
+	}
+	m["mutable"] = caps.IsMutable(c)
+	if caps.IsDir(c) {
+		return m
+	}
+	switch v := c.(type) {
+	case caps.LIT:
+		m["format"], m["size"] = "CHK", len(v.Data)
+	case caps.CHK:
+		m["format"], m["size"] = "CHK", v.Size
+	case caps.CHKVerify:
+		m["format"], m["size"] = "CHK", v.Size
+	case caps.MDMFWrite, caps.MDMFRead, caps.MDMFVerify:
+		m["format"] = "MDMF"
+	default:
+		m["format"] = "SDMF"
+	}
+	return m
+}
+
+// kind is the word that stands before a PROPDICT.
+func kind(c caps.Cap) string {
+	if _, unknown := c.(caps.Unknown); unknown {
+		return "unknown"
+	}
+	if caps.IsDir(c) {
+		return "dirnode"
+	}
+	return "filenode"
+}
+
+// self is the entry that a cap would have.
+func self(c caps.Cap) dirnode.Entry {
+	if caps.IsReadOnly(c) {
+		return dirnode.Entry{Read: c}
+	}
+	return dirnode.Entry{Write: c, Read: caps.ReadOnly(c)}
+}
+
+func (s *server) fileJSON(w http.ResponseWriter, r *http.Request, at place) error {
+	e := self(at.cap)
+	e.Metadata = at.entry.Metadata
+	m := describe(e, at.parent != nil)
+	if caps.IsMutable(at.cap) {
+		f, err := s.Grid.Open(r.Context(), at.cap)
+		if err != nil {
+			return err
+		}
+		m["size"] = f.Size()
+	}
+	return asJSON(w, "text/plain", []any{"filenode", m})
+}
+
+func (s *server) dirJSON(w http.ResponseWriter, r *http.Request, c caps.Cap) error {
+	entries, err := s.Grid.List(r.Context(), c)
+	if err != nil {
+		return err
+	}
+	kids := make(map[string]any, len(entries))
+	for _, e := range entries {
+		kids[e.Name] = []any{kind(best(e)), describe(e, true)}
+	}
+	m := describe(self(c), false)
+	m["children"] = kids
+	return asJSON(w, "text/plain", []any{"dirnode", m})
+}
+
+func (s *server) dirPage(w http.ResponseWriter, r *http.Request, c caps.Cap) error {
+	entries, err := s.Grid.List(r.Context(), c)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html;charset=utf-8")
+	var b strings.Builder
+	b.WriteString("<!DOCTYPE html><meta charset=utf-8><title>directory</title><ul>")
+	for _, e := range entries {
+		fmt.Fprintf(&b, "<li>%s %s", kind(best(e)), html.EscapeString(e.Name))
+	}
+	fmt.Fprint(w, b.String()+"</ul>\n")
+	return nil
+}
+
+// children reads the list of children of mkdir-with-children and mkdir-immutable.
+func children(body []byte) ([]dirnode.Entry, error) {
+	if len(body) == 0 {
+		return nil, nil
+	}
+	var list map[string][2]json.RawMessage
+	if err := json.Unmarshal(body, &list); err != nil {
+		return nil, bad("the list of children is not the JSON that the webapi takes")
+	}
+	entries := make([]dirnode.Entry, 0, len(list))
+	for name, pair := range list {
+		var props struct {
+			RW       *string         `json:"rw_uri"`
+			RO       *string         `json:"ro_uri"`
+			Metadata json.RawMessage `json:"metadata"`
+		}
+		if err := json.Unmarshal(pair[1], &props); err != nil {
+			return nil, bad("the properties of child %s are not an object", quote(name))
+		}
+		e := dirnode.Entry{Name: dirnode.Normalize(name), Metadata: props.Metadata}
+		if err := parseInto(&e.Write, props.RW, name); err != nil {
+			return nil, err
+		}
+		if err := parseInto(&e.Read, props.RO, name); err != nil {
+			return nil, err
+		}
+		switch {
+		case e.Write == nil && e.Read == nil:
+			return nil, bad("child %s has neither rw_uri nor ro_uri", quote(name))
+		case e.Write != nil && caps.IsReadOnly(e.Write):
+			e.Read, e.Write = e.Write, nil // Tahoe takes a readcap in either slot
+		case e.Write != nil:
+			if _, unknown := e.Write.(caps.Unknown); unknown && e.Read == nil {
+				return nil, bad("MustNotBeUnknownRWError: an operation to add a child named %s to a directory was given an unknown cap in a write slot.\nUsing a webapi server that supports a later version of Tahoe may help.", quote(name))
+			} else if !unknown {
+				e.Read = caps.ReadOnly(e.Write)
+			}
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+func parseInto(c *caps.Cap, text *string, name string) error {
+	if text == nil || *text == "" {
+		return nil
+	}
+	p, err := caps.Parse(*text)
+	if err != nil {
+		return bad("the cap of child %s: %v", quote(name), err)
+	}
+	*c = p
+	return nil
+}

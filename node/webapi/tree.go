@@ -1,0 +1,428 @@
+package webapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"warren/node/caps"
+	"warren/node/dirnode"
+)
+
+// place is where a path led: a node, and the directory entry that names it.
+type place struct {
+	cap    caps.Cap // nil: nothing stands there (yet)
+	parent caps.Cap // the directory that holds it; nil for the root of the path
+	name   string
+	entry  dirnode.Entry // the parent's entry, when there is one
+}
+
+// best is the strongest cap of an entry.
+func best(e dirnode.Entry) caps.Cap {
+	if e.Write != nil {
+		return e.Write
+	}
+	return e.Read
+}
+
+// parts unescapes the path below /uri/: a cap and names.
+func parts(escaped []string) (caps.Cap, []string, error) {
+	names := make([]string, 0, len(escaped))
+	for _, p := range escaped {
+		s, err := url.PathUnescape(p)
+		if err != nil {
+			return nil, nil, bad("the path is not well escaped")
+		}
+		names = append(names, s)
+	}
+	root, err := caps.Parse(names[0])
+	if err != nil {
+		return nil, nil, bad("that is not a valid file- or directory- cap: %v", err)
+	}
+	names = names[1:]
+	if n := len(names); n > 0 && names[n-1] == "" {
+		names = names[:n-1] // a trailing slash
+	}
+	for _, n := range names {
+		if n == "" {
+			return nil, nil, bad("The webapi does not allow empty pathname components, i.e. a double slash")
+		}
+	}
+	return root, names, nil
+}
+
+// resolve walks a path. With create, missing directories on the way are made, as
+// Tahoe does for PUT and POST. The last name may be absent: then cap is nil.
+func (s *server) resolve(ctx context.Context, root caps.Cap, names []string, create bool) (place, error) {
+	at := place{cap: root}
+	for i, name := range names {
+		if !caps.IsDir(at.cap) {
+			if create {
+				return at, &webError{http.StatusConflict, "Cannot create directory " + quote(name) + ", because its parent is a file, not a directory"}
+			}
+			return at, bad("Files have no children named %s", quote(name))
+		}
+		entries, err := s.Grid.List(ctx, at.cap)
+		if err != nil {
+			return at, err
+		}
+		norm := dirnode.Normalize(name)
+		next := place{parent: at.cap, name: norm}
+		for _, e := range entries {
+			if e.Name == norm {
+				next.cap, next.entry = best(e), e
+				break
+			}
+		}
+		if next.cap == nil && i < len(names)-1 {
+			if !create {
+				return at, &webError{http.StatusNotFound, "No such child: " + name}
+			}
+			sub, err := s.Grid.MakeDir(ctx, nil)
+			if err != nil {
+				return at, err
+			}
+			if err := s.link(ctx, at.cap, norm, sub, dirnode.Never); err != nil {
+				return at, err
+			}
+			next.cap = sub
+		}
+		at = next
+	}
+	return at, nil
+}
+
+// link sets one entry. The cap goes where its kind puts it: a writecap brings
+// its readcap along.
+func (s *server) link(ctx context.Context, dir caps.Cap, name string, c caps.Cap, over dirnode.Overwrite) error {
+	e := dirnode.Entry{Name: name}
+	if caps.IsReadOnly(c) {
+		e.Read = c
+	} else {
+		e.Write, e.Read = c, caps.ReadOnly(c)
+	}
+	return s.Grid.Edit(ctx, dir, []dirnode.Change{{Entry: e, Overwrite: over}})
+}
+
+// tree handles /uri/CAP and all below it.
+func (s *server) tree(w http.ResponseWriter, r *http.Request, escaped []string) error {
+	root, names, err := parts(escaped)
+	if err != nil {
+		return err
+	}
+	t := strings.TrimSpace(r.URL.Query().Get("t"))
+	making := r.Method == http.MethodPut ||
+		r.Method == http.MethodPost && t != "delete" && t != "unlink" && t != "rename" && t != "check"
+	at, err := s.resolve(r.Context(), root, names, making)
+	if err != nil {
+		return err
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		return s.get(w, r, at)
+	case http.MethodPut:
+		return s.put(w, r, at)
+	case http.MethodPost:
+		return s.post(w, r, at)
+	case http.MethodDelete:
+		if at.parent == nil {
+			return bad("DELETE needs a path below a directory")
+		}
+		if at.cap == nil {
+			return &webError{http.StatusNotFound, "No such child: " + at.name}
+		}
+		if err := s.Grid.Edit(r.Context(), at.parent, []dirnode.Change{{Entry: dirnode.Entry{Name: at.name}, Delete: true}}); err != nil {
+			return err
+		}
+		return respondCap(w, at.cap, nil, http.StatusOK)
+	}
+	return &webError{http.StatusMethodNotAllowed, r.Method + " is not known here"}
+}
+
+// put stores or links at a path: 201 for something new, 200 for a replacement.
+func (s *server) put(w http.ResponseWriter, r *http.Request, at place) error {
+	ctx, t := r.Context(), arg(r, "t")
+	over, err := overwrite(r)
+	if err != nil {
+		return err
+	}
+	if r.Header.Get("Content-Range") != "" {
+		return &webError{http.StatusNotImplemented, "Content-Range in PUT not yet supported"}
+	}
+	code := http.StatusOK
+	if at.cap == nil {
+		code = http.StatusCreated
+	}
+	switch {
+	case t == "mkdir":
+		c, err := s.mkdirAt(r, at, t)
+		return respondCap(w, c, err, http.StatusOK)
+	case at.cap != nil && over == dirnode.Never:
+		return errExists
+	case t == "" && at.cap != nil && caps.IsDir(at.cap):
+		return bad("PUT to a directory")
+	case t == "" && at.cap != nil && caps.IsMutable(at.cap):
+		if caps.IsReadOnly(at.cap) {
+			return bad("PUT to a mutable file: replace or update requested with read-only cap")
+		}
+		if arg(r, "offset") != "" {
+			return &webError{http.StatusNotImplemented, "PUT with offset= is not supported yet"}
+		}
+		b, err := readSmall(r)
+		if err != nil {
+			return err
+		}
+		return respondCap(w, at.cap, s.Grid.Overwrite(ctx, at.cap, b), http.StatusOK)
+	case at.parent == nil:
+		return bad("PUT needs a path below a directory")
+	case t == "":
+		if arg(r, "offset") != "" {
+			return bad("PUT to a file: append operation invoked on an immutable cap")
+		}
+		c, err := s.store(r, "CHK")
+		if err != nil {
+			return err
+		}
+		return respondCap(w, c, s.link(ctx, at.parent, at.name, c, over), code)
+	case t == "uri":
+		b, err := readSmall(r)
+		if err != nil {
+			return err
+		}
+		c, err := caps.Parse(strings.TrimSpace(string(b)))
+		if err != nil {
+			return bad("the body is not a capability: %v", err)
+		}
+		return respondCap(w, c, s.link(ctx, at.parent, at.name, c, over), code)
+	}
+	return bad("PUT to a file: bad t=%s", t)
+}
+
+// mkdirAt makes the directory that the path names; one that is there is the answer.
+func (s *server) mkdirAt(r *http.Request, at place, t string) (caps.Cap, error) {
+	if at.cap != nil {
+		if !caps.IsDir(at.cap) {
+			return nil, &webError{http.StatusConflict, "Unable to create directory " + quote(at.name) + ": a file was in the way"}
+		}
+		return at.cap, nil
+	}
+	c, err := s.newDir(r, t)
+	if err != nil {
+		return nil, err
+	}
+	return c, s.link(r.Context(), at.parent, at.name, c, dirnode.Never)
+}
+
+// post handles the verbs of POST.
+func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
+	if err := parseForm(r); err != nil {
+		return err
+	}
+	if r.MultipartForm != nil {
+		defer r.MultipartForm.RemoveAll()
+	}
+	ctx, t := r.Context(), arg(r, "t")
+	name := arg(r, "name")
+	switch t {
+	case "mkdir", "mkdir-with-children", "mkdir-immutable":
+		if name == "" {
+			c, err := s.mkdirAt(r, at, t)
+			return respondCap(w, c, err, http.StatusOK)
+		}
+		if at.cap == nil || !caps.IsDir(at.cap) {
+			return bad("POST t=%s with name= needs a directory", t)
+		}
+		over := dirnode.Never
+		if t == "mkdir" {
+			if yes, err := boolean(arg(r, "replace"), true); err != nil {
+				return err
+			} else if yes {
+				over = dirnode.Always
+			}
+		}
+		c, err := s.newDir(r, t)
+		if err != nil {
+			return err
+		}
+		return respondCap(w, c, s.link(ctx, at.cap, name, c, over), http.StatusOK)
+	case "delete", "unlink":
+		if at.cap == nil || !caps.IsDir(at.cap) {
+			return bad("POST to file: bad t=%s", t)
+		}
+		err := s.Grid.Edit(ctx, at.cap, []dirnode.Change{{Entry: dirnode.Entry{Name: dirnode.Normalize(name)}, Delete: true}})
+		if err != nil {
+			return err
+		}
+		return s.done(w, r, "thing unlinked")
+	case "uri":
+		c, err := caps.Parse(strings.TrimSpace(arg(r, "uri")))
+		if err != nil {
+			return bad("set-uri requires a uri")
+		}
+		if name == "" {
+			return bad("set-uri requires a name")
+		}
+		over, err := overwrite(r)
+		if err != nil {
+			return err
+		}
+		if err := s.link(ctx, at.cap, name, c, over); err != nil {
+			return err
+		}
+		return s.done(w, r, c.Text())
+	case "upload":
+		return s.uploadForm(w, r, at)
+	}
+	if at.cap != nil && !caps.IsDir(at.cap) {
+		return bad("POST to file: bad t=%s", t)
+	}
+	return bad("POST to a directory with bad t=%s", t)
+}
+
+// done answers a form's POST: with the text, or by going to when_done=.
+func (s *server) done(w http.ResponseWriter, r *http.Request, text string) error {
+	if to := arg(r, "when_done"); to != "" {
+		u, err := url.Parse(to)
+		if err != nil || u.IsAbs() || u.Host != "" || strings.HasPrefix(to, "//") || strings.Contains(to, `\`) {
+			return bad("when_done= must be a path of this node")
+		}
+		http.Redirect(w, r, to, http.StatusFound)
+		return nil
+	}
+	plain(w, http.StatusOK, text)
+	return nil
+}
+
+// parseForm reads a form's fields. Bodies that are no form stay unread: they are
+// lists of children.
+func parseForm(r *http.Request) error {
+	if !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
+		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") &&
+			!strings.HasPrefix(r.URL.Query().Get("t"), "mkdir-") {
+			r.Body = http.MaxBytesReader(nil, r.Body, 1<<20)
+			if err := r.ParseForm(); err != nil {
+				return bad("the form cannot be read")
+			}
+		}
+		return nil
+	}
+	if err := r.ParseMultipartForm(1 << 20); err != nil {
+		return bad("the form cannot be read")
+	}
+	return nil
+}
+
+// uploadForm stores a form's field "file" at a path, or in a directory under
+// name= or the file's own name.
+func (s *server) uploadForm(w http.ResponseWriter, r *http.Request, at place) error {
+	f, header, err := formFile(r)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	over, err := overwrite(r)
+	if err != nil {
+		return err
+	}
+	if at.cap != nil && caps.IsDir(at.cap) {
+		name := strings.TrimSpace(arg(r, "name"))
+		if name == "" {
+			name = strings.TrimSpace(header)
+		}
+		if name == "" {
+			return bad("upload requires a name")
+		}
+		if strings.Contains(name, "/") {
+			return bad("name= may not contain a slash")
+		}
+		if at, err = s.resolve(r.Context(), at.cap, []string{name}, false); err != nil {
+			return err
+		}
+	}
+	ctx := r.Context()
+	if at.cap != nil && over == dirnode.Never {
+		return errExists
+	}
+	kind, err := format(r)
+	if err != nil {
+		return err
+	}
+	var c caps.Cap
+	switch {
+	case at.cap != nil && caps.IsMutable(at.cap) && !caps.IsDir(at.cap), kind == "SDMF":
+		b, err := io.ReadAll(io.LimitReader(f, maxSmallBody+1))
+		if err != nil || len(b) > maxSmallBody {
+			return &webError{http.StatusRequestEntityTooLarge, "FileTooLargeError: mutable files may have 64 MiB here"}
+		}
+		if at.cap != nil && caps.IsMutable(at.cap) && !caps.IsDir(at.cap) {
+			if err := s.Grid.Overwrite(ctx, at.cap, b); err != nil {
+				return err
+			}
+			return s.done(w, r, at.cap.Text())
+		}
+		if c, err = s.Grid.PutMutable(ctx, b); err != nil {
+			return err
+		}
+	default:
+		if c, err = s.Grid.PutFile(ctx, f, -1); err != nil {
+			return err
+		}
+	}
+	if at.parent == nil {
+		return bad("upload needs a path below a directory")
+	}
+	if err := s.link(ctx, at.parent, at.name, c, over); err != nil {
+		return err
+	}
+	return s.done(w, r, c.Text())
+}
+
+// unlinkedForm stores a form's field "file" without a name.
+func (s *server) unlinkedForm(w http.ResponseWriter, r *http.Request) error {
+	if err := parseForm(r); err != nil {
+		return err
+	}
+	if r.MultipartForm != nil {
+		defer r.MultipartForm.RemoveAll()
+	}
+	f, _, err := formFile(r)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	kind, err := format(r)
+	if err != nil {
+		return err
+	}
+	var c caps.Cap
+	if kind == "SDMF" {
+		b, err := io.ReadAll(io.LimitReader(f, maxSmallBody+1))
+		if err != nil || len(b) > maxSmallBody {
+			return &webError{http.StatusRequestEntityTooLarge, "FileTooLargeError: mutable files may have 64 MiB here"}
+		}
+		c, err = s.Grid.PutMutable(r.Context(), b)
+		if err != nil {
+			return err
+		}
+	} else if c, err = s.Grid.PutFile(r.Context(), f, -1); err != nil {
+		return err
+	}
+	return s.done(w, r, c.Text())
+}
+
+func formFile(r *http.Request) (io.ReadCloser, string, error) {
+	if r.MultipartForm == nil {
+		return nil, "", bad("upload needs a form with a field \"file\"")
+	}
+	f, header, err := r.FormFile("file")
+	if errors.Is(err, http.ErrMissingFile) {
+		return nil, "", bad("upload needs a form with a field \"file\"")
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	return f, header.Filename, nil
+}

@@ -1,0 +1,222 @@
+package webapi
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"warren/node/caps"
+	"warren/node/dirnode"
+)
+
+// File is an opened file of any kind. What WriteRange writes has been verified.
+type File interface {
+	Size() int64
+	WriteRange(ctx context.Context, w io.Writer, offset, size int64) error
+}
+
+// Grid is what the web API does with the grid; package node composes it. All
+// methods may be called concurrently; a nil error of a writing method means
+// stored.
+type Grid interface {
+	// PutFile stores an immutable file; size is -1 when it is not known.
+	PutFile(ctx context.Context, r io.Reader, size int64) (caps.Cap, error)
+	PutMutable(ctx context.Context, contents []byte) (caps.Cap, error)
+	// Overwrite replaces a mutable file's contents; c is its writecap.
+	Overwrite(ctx context.Context, c caps.Cap, contents []byte) error
+	Open(ctx context.Context, c caps.Cap) (File, error)
+
+	List(ctx context.Context, dir caps.Cap) ([]dirnode.Entry, error)
+	// Edit changes a mutable directory; dir is its writecap.
+	Edit(ctx context.Context, dir caps.Cap, changes []dirnode.Change) error
+	MakeDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error)
+	MakeImmutableDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error)
+}
+
+// Server describes a storage server on the welcome page.
+type Server struct {
+	ID, Nickname, Version string
+	Connected             bool
+	Summary               string
+	Available             *uint64
+	LastReceived          time.Time // zero: never
+}
+
+// Welcome is what the welcome page says.
+type Welcome struct {
+	Nickname, NodeID string
+	Introducers      []string // one sentence each
+	Servers          []Server
+}
+
+// Config is what New needs.
+type Config struct {
+	Grid    Grid
+	Welcome func() Welcome
+	// Token is the node's API token.
+	Token func() string
+	// Private handles what is below /private/ (the prefix stays); nil: nothing.
+	Private http.Handler
+	// Hosts are further names that the Host header may have: the interface that
+	// web.port names, when it is not loopback.
+	Hosts []string
+}
+
+// maxSmallBody bounds bodies that are held in memory: mutable files (SDMF holds
+// its one segment in memory by design), lists of children.
+const maxSmallBody = 64 << 20
+
+type server struct{ Config }
+
+// New returns the web API.
+func New(c Config) http.Handler {
+	s := &server{c}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/{$}", s.welcome)
+	// The tree below these holds escaped slashes and empty parts, which a mux
+	// would clean away: they are taken apart by hand.
+	if c.Private != nil {
+		mux.Handle("/private/", private(c.Private, c.Token))
+	}
+	return guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		root, rest, more := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+		var err error
+		switch root {
+		case "uri", "cap":
+			if rest == "" {
+				err = s.unlinked(w, r)
+			} else {
+				err = s.tree(w, r, strings.Split(rest, "/"))
+			}
+		case "file", "named":
+			if !more || rest == "" {
+				err = &webError{http.StatusNotFound, "/file must be followed by a file-cap and a name"}
+			} else {
+				err = s.download(w, r, strings.Split(rest, "/"))
+			}
+		default:
+			mux.ServeHTTP(w, r)
+		}
+		if err != nil {
+			fail(w, r, err)
+		}
+	}), c.Hosts)
+}
+
+// readSmall reads a body that is held in memory.
+func readSmall(r *http.Request) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, maxSmallBody+1))
+	if err != nil {
+		return nil, bad("the request's body ended early")
+	}
+	if len(b) > maxSmallBody {
+		return nil, &webError{http.StatusRequestEntityTooLarge, "FileTooLargeError: mutable files and lists of children may have 64 MiB here"}
+	}
+	return b, nil
+}
+
+// unlinked handles /uri itself: things that no directory names.
+func (s *server) unlinked(w http.ResponseWriter, r *http.Request) error {
+	ctx, t := r.Context(), arg(r, "t")
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+		c := r.URL.Query().Get("uri")
+		if c == "" {
+			return bad("GET /uri requires uri=")
+		}
+		if p, err := caps.Parse(c); err != nil {
+			return bad("Invalid capability")
+		} else if _, unknown := p.(caps.Unknown); unknown {
+			return bad("Invalid capability")
+		}
+		q := r.URL.Query()
+		q.Del("uri")
+		to := "/uri/" + url.PathEscape(c)
+		if len(q) > 0 {
+			to += "?" + q.Encode()
+		}
+		http.Redirect(w, r, to, http.StatusFound)
+		return nil
+	case http.MethodPut:
+		switch t {
+		case "":
+			c, err := s.store(r, "CHK")
+			return respondCap(w, c, err, http.StatusOK)
+		case "mkdir":
+			if f, err := format(r); err != nil {
+				return err
+			} else if f == "CHK" {
+				return bad("format=CHK not accepted for PUT /uri?t=mkdir")
+			}
+			c, err := s.Grid.MakeDir(ctx, nil)
+			return respondCap(w, c, err, http.StatusOK)
+		}
+	case http.MethodPost:
+		switch t {
+		case "", "upload":
+			return s.unlinkedForm(w, r)
+		case "mkdir", "mkdir-with-children", "mkdir-immutable":
+			c, err := s.newDir(r, t)
+			return respondCap(w, c, err, http.StatusOK)
+		}
+	default:
+		return &webError{http.StatusMethodNotAllowed, "/uri takes GET, PUT and POST"}
+	}
+	return bad("/uri accepts only PUT, PUT?t=mkdir, POST?t=upload, and POST?t=mkdir")
+}
+
+// store puts the request's body on the grid as format= says.
+func (s *server) store(r *http.Request, def string) (caps.Cap, error) {
+	f, err := format(r)
+	if err != nil {
+		return nil, err
+	}
+	if f == "" {
+		f = def
+	}
+	if f == "CHK" {
+		return s.Grid.PutFile(r.Context(), r.Body, r.ContentLength)
+	}
+	b, err := readSmall(r)
+	if err != nil {
+		return nil, err
+	}
+	return s.Grid.PutMutable(r.Context(), b)
+}
+
+// newDir makes the directory that t names, with the children in the body.
+func (s *server) newDir(r *http.Request, t string) (caps.Cap, error) {
+	f, err := format(r)
+	if err != nil {
+		return nil, err
+	}
+	if f == "CHK" && t != "mkdir-immutable" {
+		return nil, bad("format=CHK not accepted for %s", t)
+	}
+	var entries []dirnode.Entry
+	if t != "mkdir" {
+		b, err := readSmall(r)
+		if err != nil {
+			return nil, err
+		}
+		if entries, err = children(b); err != nil {
+			return nil, err
+		}
+	}
+	if t == "mkdir-immutable" {
+		return s.Grid.MakeImmutableDir(r.Context(), entries)
+	}
+	return s.Grid.MakeDir(r.Context(), entries)
+}
+
+// respondCap answers with a cap's text, as Tahoe does to everything that made one.
+func respondCap(w http.ResponseWriter, c caps.Cap, err error, code int) error {
+	if err != nil {
+		return err
+	}
+	plain(w, code, c.Text())
+	return nil
+}
