@@ -92,21 +92,25 @@ func (l layout) fieldSize() uint64 {
 
 // newLayout is the layout that Tahoe gives a share of this shape.
 func newLayout(s shape) layout {
+	l := layoutOf(s, 1)
+	if l.ueb > math.MaxUint32 {
+		return layoutOf(s, 2)
+	}
+	return l
+}
+
+func layoutOf(s shape, version int) layout {
 	data := (s.size + uint64(s.k) - 1) / uint64(s.k)
 	tree := uint64(hashtree.Size(s.segments)) * hashSize
 	chain := uint64(len(hashtree.Needed(s.n, 0))+1) * chainItem
-	l := layout{version: 1, blocks: header1}
-	place := func() {
-		l.crypttext = l.blocks + data + tree // the unused plaintext hash tree lies between
-		l.blockHashes = l.crypttext + tree
-		l.chain = l.blockHashes + tree
-		l.ueb = l.chain + chain
+	l := layout{version: version, blocks: header1}
+	if version == 2 {
+		l.blocks = header2
 	}
-	place()
-	if data > math.MaxUint32 || l.ueb > math.MaxUint32 {
-		l.version, l.blocks = 2, header2
-		place()
-	}
+	l.crypttext = l.blocks + data + tree // the unused plaintext hash tree lies between
+	l.blockHashes = l.crypttext + tree
+	l.chain = l.blockHashes + tree
+	l.ueb = l.chain + chain
 	return l
 }
 

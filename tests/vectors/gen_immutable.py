@@ -129,7 +129,113 @@ def gen_happiness():
     write("node/grid/testdata/happiness.json", out)
 
 
-GENERATORS = {"zfec": gen_zfec, "hashtree": gen_hashtree, "happiness": gen_happiness}
+CONVERGENCE = b"convergence secret for vectors!!"
+LEASE_SECRET = b"lease secret for the vectors...!"
+
+
+class RecordedShare:
+    """What a storage server would hold: the writes, in order, without holes."""
+
+    def __init__(self):
+        self.data = bytearray()
+
+    def callRemote(self, method, *args):
+        from twisted.internet import defer
+
+        if method == "write":
+            offset, data = args
+            assert offset == len(self.data)
+            self.data += data
+        return defer.succeed(None)
+
+
+class RecordingServer:
+    def get_name(self):
+        return "vectors"
+
+    def get_serverid(self):
+        return b"vectors"
+
+
+async def encode(k, n, segment_size, size):
+    """The capability and all shares, made by Tahoe's own uploader."""
+    from allmydata import uri
+    from allmydata.hashtree import IncompleteHashTree
+    from allmydata.immutable import encode, layout, upload
+
+    body = upload.Data(pattern(size), CONVERGENCE)
+    body.set_default_encoding_parameters(
+        {"k": k, "happy": 1, "n": n, "max_segment_size": segment_size})
+    if size <= upload.Uploader.URI_LIT_SIZE_THRESHOLD:
+        return uri.LiteralFileURI(pattern(size)).to_string(), []
+    encoder = encode.Encoder()
+    await encoder.set_encrypted_uploadable(upload.EncryptAnUploadable(body))
+    chain = len(IncompleteHashTree(n).needed_hashes(0, include_leaf=True))
+    shares = {}
+    writers = {}
+    for i in range(n):
+        shares[i] = RecordedShare()
+        writers[i] = layout.make_write_bucket_proxy(
+            shares[i], RecordingServer(), encoder.get_param("share_size"),
+            encoder.get_param("block_size"), encoder.get_param("num_segments"),
+            chain, encoder.get_uri_extension_size())
+    encoder.set_shareholders(writers, {i: {b"vectors"} for i in range(n)})
+    verify = await encoder.start()
+    key = await body.get_encryption_key()
+    cap = uri.CHKFileURI(key, verify.uri_extension_hash, k, n, size)
+    return cap.to_string(), [bytes(shares[i].data) for i in range(n)]
+
+
+def gen_chk():
+    from allmydata.immutable import layout
+    from allmydata.util import hashutil
+    from allmydata import uri
+
+    out = []
+
+    async def record(k, n, segment_size, size, v2=False):
+        layout.FORCE_V2 = v2
+        cap, shares = await encode(k, n, segment_size, size)
+        sums = [sha(s) for s in shares]
+        case = {"K": k, "N": n, "SegmentSize": segment_size, "Size": size, "V2": v2,
+                "Cap": cap.decode("ascii"), "ShareSize": len(shares[0]) if shares else 0,
+                "Shares": sums if n <= 30 else [],
+                # Over the hexadecimal sums, one after the other.
+                "All": sha("".join(sums).encode("ascii")) if shares else ""}
+        if shares:
+            si = uri.from_string(cap).get_storage_index()
+            seed = b"vectors of a tub id!"
+            renew = hashutil.file_renewal_secret_hash(hashutil.my_renewal_secret_hash(LEASE_SECRET), si)
+            cancel = hashutil.file_cancel_secret_hash(hashutil.my_cancel_secret_hash(LEASE_SECRET), si)
+            case["Renew"] = hashutil.bucket_renewal_secret_hash(renew, seed).hex()
+            case["Cancel"] = hashutil.bucket_cancel_secret_hash(cancel, seed).hex()
+        out.append(case)
+
+    async def run():
+        for k, n in [(1, 1), (1, 3), (2, 3), (3, 10), (7, 10), (22, 30), (71, 255), (101, 256)]:
+            for segment_size in (1 << 20, 131072):
+                for size in (0, 1, 55, 56, segment_size - 1, segment_size, segment_size + 1,
+                             5 * segment_size + 12345):
+                    await record(k, n, segment_size, size)
+        for k, n in [(1, 1), (3, 10)]:
+            for size in (56, 300000):
+                await record(k, n, 131072, size, v2=True)
+
+    _react(run)
+    write("node/immutable/testdata/chk.json", out)
+
+
+def _react(run):
+    from twisted.internet import defer, task
+
+    try:
+        task.react(lambda reactor: defer.ensureDeferred(run()))
+    except SystemExit as e:
+        if e.code:
+            raise
+
+
+GENERATORS = {"zfec": gen_zfec, "hashtree": gen_hashtree, "happiness": gen_happiness, "chk": gen_chk}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or list(GENERATORS):
