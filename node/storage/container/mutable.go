@@ -13,7 +13,7 @@ const (
 	mutableData   = mutableHeader + headerLeases*mutableLease // 468
 
 	magicV1 = "Tahoe mutable container v1\n\x75\x09\x44\x03\x8e"
-	magicV2 = "Tahoe mutable container v2\n\x0a\xc3\x55\x21\x99\x25"
+	magicV2 = "Tahoe mutable container v2\n\xc3\x55\x21\x99\x25"
 
 	// MutableOverhead is the size of an empty slot file.
 	MutableOverhead = mutableData + 4
