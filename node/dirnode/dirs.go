@@ -1,0 +1,228 @@
+package dirnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"warren/node/caps"
+	"warren/node/mutable"
+)
+
+var (
+	// ErrNotDirectory: the capability, or a step of a path, is no directory.
+	ErrNotDirectory = errors.New("dirnode: not a directory")
+	// ErrUnsupported: a directory of a kind that cannot be read yet (MDMF), or a
+	// capability that gives no right to read.
+	ErrUnsupported = errors.New("dirnode: directory of an unsupported kind")
+)
+
+// Files is what this package needs of immutable files.
+type Files interface {
+	// Put stores data and returns its LIT or CHK capability, always the same for
+	// the same data.
+	Put(ctx context.Context, data []byte) (caps.Cap, error)
+	// Get returns the verified contents of a LIT or CHK capability.
+	Get(ctx context.Context, c caps.Cap) ([]byte, error)
+}
+
+// Dirs makes, lists and edits directories. It is safe for concurrent use when
+// its fields are.
+type Dirs struct {
+	Files   Files
+	Mutable *mutable.Store
+	Now     func() time.Time // nil: time.Now
+}
+
+func (d *Dirs) now() time.Time {
+	if d.Now == nil {
+		return time.Now()
+	}
+	return d.Now()
+}
+
+// Make makes a mutable directory. The entries' metadata are taken as they are.
+func (d *Dirs) Make(ctx context.Context, entries []Entry) (caps.DirWrite, error) {
+	file, err := d.Mutable.CreateFrom(ctx, func(c caps.SSKWrite) ([]byte, error) { return Writable(c).Pack(entries) })
+	if err != nil {
+		return caps.DirWrite{}, err
+	}
+	return caps.DirWrite{SSKWrite: file}, nil
+}
+
+// MakeWithKey makes the mutable directory that belongs to a key.
+func (d *Dirs) MakeWithKey(ctx context.Context, key *mutable.Key, entries []Entry) (caps.DirWrite, error) {
+	data, err := Writable(key.Cap()).Pack(entries)
+	if err != nil {
+		return caps.DirWrite{}, err
+	}
+	return caps.DirWrite{SSKWrite: key.Cap()}, d.Mutable.CreateWithKey(ctx, key, data)
+}
+
+// MakeImmutable makes an immutable directory: the same entries, the same capability.
+func (d *Dirs) MakeImmutable(ctx context.Context, entries []Entry) (caps.Cap, error) {
+	data, err := Immutable().Pack(entries)
+	if err != nil {
+		return nil, err
+	}
+	file, err := d.Files.Put(ctx, data)
+	if err != nil {
+		return nil, err
+	}
+	switch file.(type) {
+	case caps.CHK, caps.LIT:
+		dir, _ := caps.Dir(file)
+		return dir, nil
+	}
+	return nil, fmt.Errorf("dirnode: an immutable file came back as %s", file.Kind())
+}
+
+// List reads a directory, and tells its version when it is mutable.
+func (d *Dirs) List(ctx context.Context, dir caps.Cap) ([]Entry, mutable.Version, error) {
+	var form Form
+	var file caps.SSKRead
+	switch dir := dir.(type) {
+	case caps.DirWrite:
+		form, file = Writable(dir.File()), dir.File().Read()
+	case caps.DirRead:
+		form, file = ReadOnly(), dir.File()
+	case caps.DirCHK, caps.DirLIT:
+		data, err := d.Files.Get(ctx, caps.File(dir))
+		if err != nil {
+			return nil, mutable.Version{}, err
+		}
+		entries, err := Immutable().Unpack(data)
+		return entries, mutable.Version{}, err
+	default:
+		return nil, mutable.Version{}, notDirectory(dir)
+	}
+	data, version, err := d.Mutable.Read(ctx, file)
+	if err != nil {
+		return nil, mutable.Version{}, err
+	}
+	entries, err := form.Unpack(data)
+	return entries, version, err
+}
+
+func notDirectory(c caps.Cap) error {
+	if caps.IsDir(c) {
+		return fmt.Errorf("%w: %s", ErrUnsupported, c.Kind())
+	}
+	return ErrNotDirectory
+}
+
+// Version asks for a directory's version without reading it. Immutable
+// directories have only the zero version.
+func (d *Dirs) Version(ctx context.Context, dir caps.Cap) (mutable.Version, error) {
+	switch dir := dir.(type) {
+	case caps.DirWrite:
+		return d.Mutable.Version(ctx, dir.Read().File())
+	case caps.DirRead:
+		return d.Mutable.Version(ctx, dir.File())
+	case caps.DirCHK, caps.DirLIT:
+		return mutable.Version{}, nil
+	}
+	return mutable.Version{}, notDirectory(dir)
+}
+
+// Edit makes all changes at once, on top of whatever the directory holds at that
+// moment. It survives concurrent writers, and a nil return means that the changes
+// stand (mutable.Store.Modify).
+func (d *Dirs) Edit(ctx context.Context, dir caps.DirWrite, changes []Change) error {
+	changes = slices.Clone(changes)
+	now := d.now() // one time for all attempts: a repeated change must not look new
+	again := false
+	return d.Mutable.Modify(ctx, dir.File(), func(old []byte) ([]byte, error) {
+		data, err := Writable(dir.File()).Apply(old, changes, now, again)
+		again = true
+		return data, err
+	})
+}
+
+// Lookup follows a path of names from a directory and returns the last entry; of
+// an empty path, an entry without name for root itself.
+func (d *Dirs) Lookup(ctx context.Context, root caps.Cap, path []string) (Entry, error) {
+	at := NewEntry("", root, nil)
+	for i, name := range path {
+		entries, _, err := d.List(ctx, at.Cap())
+		if err != nil {
+			return Entry{}, err
+		}
+		name = Normalize(name)
+		j, found := slices.BinarySearchFunc(entries, name, func(e Entry, n string) int { return strings.Compare(e.Name, n) })
+		if !found {
+			return Entry{}, fmt.Errorf("%w: %q", ErrNoEntry, name)
+		}
+		at = entries[j]
+		if i+1 < len(path) && !caps.IsDir(at.Cap()) {
+			return Entry{}, fmt.Errorf("%w: %q", ErrNotDirectory, name)
+		}
+	}
+	return at, nil
+}
+
+// Walk visits everything that can be reached from a directory, each file and
+// directory once, entries of one directory in the order of their names, a
+// directory before what is in it. visit may return fs.SkipDir to stay out of a
+// directory, or fs.SkipAll; any other error ends the walk. An entry of an unknown
+// kind is visited like a file.
+func (d *Dirs) Walk(ctx context.Context, root caps.Cap, visit func(path []string, e Entry) error) error {
+	w := walk{dirs: d, visit: visit, seen: map[string]bool{}}
+	w.first(root)
+	err := w.directory(ctx, nil, root)
+	if errors.Is(err, fs.SkipAll) {
+		return nil
+	}
+	return err
+}
+
+type walk struct {
+	dirs  *Dirs
+	visit func([]string, Entry) error
+	seen  map[string]bool // verifiers' texts
+}
+
+// first says that c was not met before. Literals and unknown kinds have no
+// verifier and cannot make loops.
+func (w *walk) first(c caps.Cap) bool {
+	v := caps.Verifier(c)
+	if v == nil {
+		return true
+	}
+	if w.seen[v.Text()] {
+		return false
+	}
+	w.seen[v.Text()] = true
+	return true
+}
+
+func (w *walk) directory(ctx context.Context, path []string, dir caps.Cap) error {
+	entries, _, err := w.dirs.List(ctx, dir)
+	if err != nil {
+		return fmt.Errorf("walking a directory %d deep: %w", len(path), err)
+	}
+	for _, e := range entries {
+		if !w.first(e.Cap()) {
+			continue
+		}
+		at := append(slices.Clip(path), e.Name)
+		err := w.visit(at, e)
+		if errors.Is(err, fs.SkipDir) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		switch e.Cap().(type) {
+		case caps.DirWrite, caps.DirRead, caps.DirCHK, caps.DirLIT:
+			if err := w.directory(ctx, at, e.Cap()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
