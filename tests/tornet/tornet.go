@@ -28,6 +28,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"warren/torutil"
 )
 
@@ -36,6 +38,9 @@ const (
 	authorities = 3
 	relays      = 4
 )
+
+// firstInterval is TestingV3AuthInitialVotingInterval, as short as tor allows.
+const firstInterval = 5 * time.Second
 
 // ErrNoTor: the system's tor, or tor-gencert beside it, is not installed.
 var ErrNoTor = errors.New("tor is not installed (apt install tor; brew install tor)")
@@ -92,13 +97,16 @@ func start(ctx context.Context, dir string, logw io.Writer) (_ *Network, err err
 	}()
 	began := time.Now()
 	var all []*node
+	var made errgroup.Group
+	n.auths = make([]string, authorities)
 	for i := range authorities {
-		a, line, err := n.makeAuthority(ctx, fmt.Sprintf("auth%d", i))
-		if err != nil {
-			return nil, err
-		}
-		n.auths = append(n.auths, line)
-		all = append(all, a)
+		made.Go(func() (err error) {
+			n.auths[i], err = n.makeAuthority(ctx, fmt.Sprintf("auth%d", i))
+			return err
+		})
+	}
+	if err := made.Wait(); err != nil {
+		return nil, err
 	}
 	for i := range relays {
 		r, err := n.newNode(fmt.Sprintf("relay%d", i))
@@ -107,24 +115,34 @@ func start(ctx context.Context, dir string, logw io.Writer) (_ *Network, err err
 		}
 		r.torrc = append(r.torrc, "ORPort 127.0.0.1:auto", "Nickname "+r.name, "ExitRelay 1",
 			"ExitPolicy accept 127.0.0.0/8:*", "ExitPolicy reject *:*")
-		all = append(all, r)
 	}
 	if err := os.WriteFile(n.TorrcFile(), []byte(strings.Join(n.TorrcLines(), "\n")+"\n"), 0o600); err != nil {
 		return nil, err
 	}
+	n.mu.Lock()
+	all = append(all, n.nodes...)
+	n.mu.Unlock()
+	// The first consensus is the one that counts: a relay that comes too late for
+	// it waits 10 s for the next. The authorities vote 2 s before each full 5 s,
+	// so all begin just after a vote.
+	const offset = firstInterval - 1500*time.Millisecond
+	if err := pauseUntil(ctx, time.Now().Add(-offset).Truncate(firstInterval).Add(firstInterval+offset)); err != nil {
+		return nil, err
+	}
+	var started errgroup.Group
 	for _, node := range all {
-		if err := node.start(ctx); err != nil {
-			return nil, err
-		}
+		started.Go(func() error { return node.start(ctx) })
+	}
+	if err := started.Wait(); err != nil {
+		return nil, err
 	}
 	fmt.Fprintf(logw, "tornet: %d tors run after %.1f s; waiting for their first consensus\n", len(all), time.Since(began).Seconds())
-	for _, node := range all {
+	// The authorities have the consensus first; a client must find the others usable.
+	for _, node := range all[:authorities] {
 		if err := node.waitBootstrapped(ctx); err != nil {
 			return nil, err
 		}
 	}
-	// The relays have the consensus; a client must also find enough of them
-	// usable, as exits and as onion directories.
 	probe, err := n.Client(ctx, "probe")
 	if err != nil {
 		return nil, err
@@ -132,6 +150,17 @@ func start(ctx context.Context, dir string, logw io.Writer) (_ *Network, err err
 	probe.Kill()
 	fmt.Fprintf(logw, "tornet: ready after %.1f s\n", time.Since(began).Seconds())
 	return n, nil
+}
+
+func pauseUntil(ctx context.Context, t time.Time) error {
+	timer := time.NewTimer(time.Until(t))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // TorrcLines are what a tor needs to be a client of this network.
