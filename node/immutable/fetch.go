@@ -69,8 +69,8 @@ func (f *File) lookup(s grid.Server) {
 	f.changed()
 }
 
-// find waits until reading can start: k shares on k servers are there, or k
-// shares and no more news for as long again as they took to come.
+// find waits until reading can start: k shares on k servers without demerits are
+// there, or k shares and no more news for as long again as they took to come.
 func (f *File) find(ctx context.Context) error {
 	started := time.Now()
 	var patience <-chan time.Time
@@ -79,7 +79,10 @@ func (f *File) find(ctx context.Context) error {
 	for {
 		shares, servers := map[int]bool{}, map[string]bool{}
 		for _, r := range f.remotes {
-			shares[r.share], servers[r.server.ID] = true, true
+			shares[r.share] = true
+			if f.c.speeds.get(r.server.ID).demerits == 0 {
+				servers[r.server.ID] = true
+			}
 		}
 		k := f.cap.Needed
 		if len(shares) >= k && (len(servers) >= k || f.asking == 0) {
@@ -223,7 +226,7 @@ func (f *File) gather(ctx context.Context, width, want int, get func(context.Con
 			if r == nil {
 				break
 			}
-			tried[r] = true
+			tried[r], r.used = true, true
 			a := &attempt{r: r, started: time.Now()}
 			if !f.spawn(func() {
 				a.data, a.err = get(ctx, a.r)
@@ -292,12 +295,24 @@ func (f *File) choose(tried map[*remote]bool, good, active map[int]bool, load ma
 		if best == nil || cmp.Or(
 			cmp.Compare(v.demerits, bestSpeed.demerits),
 			cmp.Compare(load[r.server.ID], load[best.server.ID]),
+			first(r.used, best.used),
 			cmp.Compare(v.block, bestSpeed.block),
 		) < 0 {
 			best, bestSpeed = r, v
 		}
 	}
 	return best
+}
+
+// first compares two flags: what is true comes first.
+func first(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
 }
 
 // allowance is how long a server may take before it counts as slow.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"sync"
 
 	"warren/node/caps"
@@ -131,6 +132,9 @@ func (f *File) WriteRange(ctx context.Context, w io.Writer, off, n int64) error 
 	if f.lit != nil {
 		_, err := w.Write(f.lit[pos:end])
 		return err
+	}
+	if err := f.ctx.Err(); err != nil {
+		return fmt.Errorf("immutable: the file is closed: %w", fs.ErrClosed)
 	}
 	s, err := f.measure(ctx)
 	if err != nil {

@@ -255,3 +255,6 @@ func (n *fakeNode) put(t testing.TB, si caps.StorageIndex, share int, data []byt
 		t.Fatalf("write: %v %v", done, err)
 	}
 }
+
+func blockHash(b []byte) [32]byte   { return taghash.BlockHash(b) }
+func segmentHash(b []byte) [32]byte { return taghash.CrypttextSegment(b) }

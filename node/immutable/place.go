@@ -33,7 +33,8 @@ type placement struct {
 	si      caps.StorageIndex
 	size    uint64 // of a share
 	targets []*target
-	asked   int
+	asked   int   // servers that answered
+	last    error // of those left out from the start
 }
 
 // place asks servers what they hold of si and finds a home for every share that
@@ -48,7 +49,8 @@ func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, a
 		if len(p.targets) == 2*c.cfg.Total {
 			break
 		}
-		if avoid[s.ID] != nil {
+		if err := avoid[s.ID]; err != nil {
+			p.last = err
 			continue
 		}
 		t := &target{Server: s, readonly: s.ReadOnly, held: map[int]bool{}, allocated: map[int]bool{}}
@@ -212,7 +214,7 @@ func (p *placement) unhappy(h grid.Holdings) error {
 	if got >= cfg.Happy {
 		return nil
 	}
-	e := &UnhappyError{Happy: cfg.Happy, Got: got, Servers: p.asked, Needed: cfg.Needed, Total: cfg.Total}
+	e := &UnhappyError{Happy: cfg.Happy, Got: got, Servers: p.asked, Needed: cfg.Needed, Total: cfg.Total, Last: p.last}
 	for _, t := range p.targets {
 		switch {
 		case t.err != nil:

@@ -35,6 +35,7 @@ type remote struct {
 	f      *File
 	server grid.Server
 	share  int
+	used   bool // guarded by f.mu: reading from it has begun, so that its hashes are at hand
 
 	preparing chan struct{} // capacity 1: held by whoever prepares or looks
 	ready     bool

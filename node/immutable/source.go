@@ -44,12 +44,13 @@ type source struct {
 // newSource finds out the length of body (size below zero: unknown) and its
 // encryption key. The caller calls close.
 func (c *Client) newSource(ctx context.Context, body io.Reader, size int64) (src *source, err error) {
-	src = &source{close: func() {}, convergent: c.cfg.Convergence != nil, seed: maphash.MakeSeed()}
+	made := &source{close: func() {}, convergent: c.cfg.Convergence != nil, seed: maphash.MakeSeed()}
 	defer func() {
 		if err != nil {
-			src.close()
+			made.close()
 		}
 	}()
+	src = made
 	body = ctxReader{ctx, body}
 	limit := int64(c.cfg.SegmentSize)
 

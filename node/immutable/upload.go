@@ -54,8 +54,11 @@ func (c *Client) Upload(ctx context.Context, body io.Reader, size int64) (Result
 		}
 		failed := len(avoid)
 		res, err := c.attempt(ctx, src, key, avoid)
+		if err != nil && ctx.Err() != nil {
+			return Result{}, context.Cause(ctx)
+		}
 		// Starting over helps when servers failed that will now be left out.
-		if !errors.Is(err, ErrUnhappy) || len(avoid) == failed || src.once || ctx.Err() != nil {
+		if !errors.Is(err, ErrUnhappy) || len(avoid) == failed || src.once {
 			return res, err
 		}
 	}

@@ -1,0 +1,470 @@
+package immutable
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"warren/node/caps"
+)
+
+func TestAnyKSharesAreEnough(t *testing.T) {
+	g := newGrid(t, 6)
+	up := newClient(t, g, 3, 6, 6, func(cfg *Config) { cfg.SegmentSize = 4096 })
+	for _, size := range []int{56, 4096, 30001} {
+		data := pattern(size)
+		cp := mustUpload(t, up, data).Cap
+		for mask := range 64 {
+			some := &fakeGrid{}
+			for i, n := range g.nodes {
+				if mask>>i&1 == 1 {
+					some.nodes = append(some.nodes, n)
+				}
+			}
+			got, err := download(t, newClient(t, some, 3, 1, 6), cp)
+			if len(some.nodes) >= 3 {
+				if err != nil || !bytes.Equal(got, data) {
+					t.Fatalf("%d bytes from %d servers: %v", size, len(some.nodes), err)
+				}
+				continue
+			}
+			var e *NotEnoughSharesError
+			if !errors.Is(err, ErrNotEnoughShares) || !errors.As(err, &e) || e.Found != len(some.nodes) || e.Needed != 3 || len(got) > 0 {
+				t.Fatalf("%d bytes from %d servers: %v", size, len(some.nodes), err)
+			}
+		}
+	}
+}
+
+func TestRanges(t *testing.T) {
+	g := newGrid(t, 4)
+	c := newClient(t, g, 3, 4, 4, func(cfg *Config) { cfg.SegmentSize = 1000 }) // 1002: not a multiple of 16
+	data := pattern(25001)
+	f, err := c.Open(t.Context(), mustUpload(t, c, data).Cap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if f.Size() != 25001 {
+		t.Fatal(f.Size())
+	}
+	rng := rand.New(rand.NewPCG(5, 6))
+	for range 300 {
+		off := rng.IntN(len(data) + 1)
+		n := rng.IntN(6000) - 1
+		want := data[off:]
+		if n >= 0 && n < len(want) {
+			want = want[:n]
+		}
+		var b bytes.Buffer
+		if err := f.WriteRange(t.Context(), &b, int64(off), int64(n)); err != nil || !bytes.Equal(b.Bytes(), want) {
+			t.Fatalf("%d bytes at %d: %v", n, off, err)
+		}
+		if n < 0 {
+			continue
+		}
+		p := make([]byte, n)
+		got, err := f.ReadAt(t.Context(), p, int64(off))
+		if got != len(want) || !bytes.Equal(p[:got], want) || (err == io.EOF) != (got < n) || err != nil && err != io.EOF {
+			t.Fatalf("ReadAt %d at %d: %d, %v", n, off, got, err)
+		}
+	}
+	for _, off := range []int64{-1, 25002, 1 << 60} {
+		if err := f.WriteRange(t.Context(), io.Discard, off, 1); !errors.Is(err, ErrRange) {
+			t.Errorf("offset %d: %v", off, err)
+		}
+	}
+	lit, err := c.Open(t.Context(), caps.DirLIT{LIT: caps.LIT{Data: []byte("hello")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := make([]byte, 9)
+	if n, err := lit.ReadAt(t.Context(), p, 1); n != 4 || err != io.EOF || string(p[:n]) != "ello" {
+		t.Errorf("%q, %v", p[:n], err)
+	}
+	if err := lit.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestManyReadersOfOneFile(t *testing.T) {
+	g := newGrid(t, 4)
+	c := newClient(t, g, 3, 4, 4, func(cfg *Config) { cfg.SegmentSize = 4096 })
+	data := pattern(200000)
+	f, err := c.Open(t.Context(), mustUpload(t, c, data).Cap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var w io.Writer = new(bytes.Buffer)
+			if i%2 == 1 { // some give up, which must not harm the others
+				w = writerFunc(func(p []byte) (int, error) { cancel(); return 0, errDied })
+			}
+			err := f.WriteRange(ctx, w, int64(i*1000), -1)
+			if b, ok := w.(*bytes.Buffer); ok && (err != nil || !bytes.Equal(b.Bytes(), data[i*1000:])) {
+				t.Errorf("reader %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	f.Close()
+	if err := f.WriteRange(t.Context(), io.Discard, 0, -1); err == nil {
+		t.Error("a closed file can be read")
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestCostFollowsTheRange(t *testing.T) {
+	g := newGrid(t, 3)
+	c := newClient(t, g, 2, 3, 3, func(cfg *Config) { cfg.SegmentSize = 128 << 10 })
+	data := pattern(20 << 20)
+	cp := mustUpload(t, c, data).Cap
+	f, err := c.Open(t.Context(), cp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p := make([]byte, 1000)
+	if _, err := f.ReadAt(t.Context(), p, 15<<20); err != nil || !bytes.Equal(p, data[15<<20:15<<20+1000]) {
+		t.Fatal(err)
+	}
+	total, reads := 0, 0
+	for _, n := range g.nodes {
+		n.set(func(n *fakeNode) { total += n.bytes; reads += n.reads })
+	}
+	if total > 256<<10 || reads > 6 {
+		t.Errorf("%d bytes in %d reads for 1000", total, reads)
+	}
+}
+
+func TestSmallFilesTakeOneReadAShare(t *testing.T) {
+	g := newGrid(t, 3)
+	c := newClient(t, g, 2, 3, 3)
+	data := pattern(10000)
+	cp := mustUpload(t, c, data).Cap
+	mustDownload(t, c, cp, data)
+	reads := 0
+	for _, n := range g.nodes {
+		n.set(func(n *fakeNode) { reads += n.reads })
+	}
+	if reads != 2 {
+		t.Errorf("%d reads", reads)
+	}
+}
+
+// One bit in every field of a share, in every position that matters, with no
+// other share to fall back to: it is noticed, or the field is one that nobody
+// reads and the data is right.
+func TestEveryDamageIsNoticed(t *testing.T) {
+	g := newGrid(t, 1)
+	c := newClient(t, g, 1, 1, 1, func(cfg *Config) { cfg.SegmentSize = 256 })
+	data := pattern(1200) // five segments, so trees of eight leaves
+	chk := mustUpload(t, c, data).Cap.(caps.CHK)
+	share := g.shares(t, chk.StorageIndex())[0]
+	s, err := newShape(1, 1, 1200, 256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLayout(s)
+	unread := func(at uint64) bool {
+		switch {
+		case at >= 4 && at < 12, at >= 16 && at < 20: // block size, data size, unused offset
+			return true
+		case at >= l.blocks+1200 && at < l.crypttext: // plaintext hash tree
+			return true
+		case at >= l.crypttext && at < l.blockHashes: // inner nodes are computed
+			return at-l.crypttext < 7*hashSize
+		case at >= l.blockHashes && at < l.chain:
+			return at-l.blockHashes < 7*hashSize
+		}
+		return false
+	}
+	noticed := 0
+	for at := range uint64(len(share)) {
+		bit := byte(1) << (at % 8)
+		node := g.nodes[0]
+		node.set(func(n *fakeNode) {
+			n.advised = nil
+			n.lie = func(_ int, off uint64, b []byte) []byte {
+				if at >= off && at-off < uint64(len(b)) {
+					b = bytes.Clone(b)
+					b[at-off] ^= bit
+				}
+				return b
+			}
+		})
+		got, err := download(t, c, chk)
+		if !bytes.HasPrefix(data, got) {
+			t.Fatalf("byte %d damaged: wrong data was returned", at)
+		}
+		if err == nil {
+			// Hashes of padding and of the other leaves are not needed for every proof.
+			if unread(at) || at >= l.crypttext && at < l.chain {
+				continue
+			}
+			t.Fatalf("byte %d damaged, nobody noticed", at)
+		}
+		noticed++
+		if !errors.Is(err, ErrNotEnoughShares) || !errors.Is(err, errCorrupt) && !errors.Is(err, ErrMalformed) {
+			t.Fatalf("byte %d: %v", at, err)
+		}
+		if len(node.advised) == 0 {
+			t.Fatalf("byte %d: the server was not told", at)
+		}
+	}
+	if noticed < 1200+32*10 {
+		t.Errorf("only %d damages were noticed", noticed)
+	}
+}
+
+func TestDamagedSharesAreReplaced(t *testing.T) {
+	g := newGrid(t, 6)
+	c := newClient(t, g, 3, 6, 6, func(cfg *Config) { cfg.SegmentSize = 4096 })
+	data := pattern(50000)
+	chk := mustUpload(t, c, data).Cap.(caps.CHK)
+	rng := rand.New(rand.NewPCG(7, 8))
+	for range 200 {
+		for _, i := range rng.Perm(6)[:3] {
+			at, bit := uint64(rng.IntN(20000)), byte(1)<<rng.IntN(8)
+			g.nodes[i].set(func(n *fakeNode) {
+				n.lie = func(_ int, off uint64, b []byte) []byte {
+					if at >= off && at-off < uint64(len(b)) {
+						b = bytes.Clone(b)
+						b[at-off] ^= bit
+					}
+					return b
+				}
+			})
+		}
+		mustDownload(t, c, chk, data)
+		for _, n := range g.nodes {
+			n.set(func(n *fakeNode) { n.lie = nil })
+		}
+	}
+}
+
+func TestLyingServers(t *testing.T) {
+	for name, lie := range map[string]func(share int, offset uint64, data []byte) []byte{
+		"nothing":   func(int, uint64, []byte) []byte { return nil },
+		"too short": func(_ int, _ uint64, b []byte) []byte { return b[:len(b)/2] },
+		"too much":  func(_ int, _ uint64, b []byte) []byte { return append(b, make([]byte, 1<<20)...) },
+		"zeros":     func(_ int, _ uint64, b []byte) []byte { return make([]byte, len(b)) },
+		"huge UEB": func(_ int, off uint64, b []byte) []byte {
+			b = bytes.Clone(b)
+			if off == 0 && len(b) > 36 {
+				binary.BigEndian.PutUint32(b[binary.BigEndian.Uint32(b[32:]):], 1<<31)
+			}
+			return b
+		},
+	} {
+		g := newGrid(t, 5)
+		c := newClient(t, g, 2, 5, 5)
+		data := pattern(20000)
+		cp := mustUpload(t, c, data).Cap
+		for _, n := range g.nodes[:3] {
+			n.lie = lie
+		}
+		mustDownload(t, c, cp, data)
+		g.nodes[3].lie = lie
+		if got, err := download(t, c, cp); !errors.Is(err, ErrNotEnoughShares) || len(got) > 0 {
+			t.Errorf("%s: %d bytes, %v", name, len(got), err)
+		}
+	}
+}
+
+// The share that one server has for another: right bytes under a wrong number.
+func TestSharesUnderWrongNumbers(t *testing.T) {
+	g := newGrid(t, 4)
+	c := newClient(t, g, 2, 4, 4)
+	data := pattern(20000)
+	chk := mustUpload(t, c, data).Cap.(caps.CHK)
+	shares := g.shares(t, chk.StorageIndex())
+	wrong := newGrid(t, 3)
+	for i, n := range wrong.nodes {
+		n.put(t, chk.StorageIndex(), i, shares[i+1])
+	}
+	if got, err := download(t, newClient(t, wrong, 2, 1, 4), chk); !errors.Is(err, ErrNotEnoughShares) || len(got) > 0 {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+	// Another file's shares altogether.
+	other := mustUpload(t, c, pattern(20001)).Cap.(caps.CHK)
+	foreign := g.shares(t, other.StorageIndex())
+	for i, n := range newGrid(t, 3).nodes {
+		n.put(t, chk.StorageIndex(), i, foreign[i])
+		wrong.nodes[i] = n
+	}
+	if got, err := download(t, newClient(t, wrong, 2, 1, 4), chk); !errors.Is(err, ErrNotEnoughShares) || len(got) > 0 {
+		t.Fatalf("%d bytes, %v", len(got), err)
+	}
+}
+
+func TestServersThatDieMidway(t *testing.T) {
+	g := newGrid(t, 5)
+	c := newClient(t, g, 3, 5, 5, func(cfg *Config) { cfg.SegmentSize = 64 << 10 })
+	data := pattern(3 << 20)
+	cp := mustUpload(t, c, data).Cap
+	for i := range 2 {
+		reads := 0
+		g.nodes[i].onRead = func(context.Context, int, uint64, uint64) error {
+			g.nodes[i].mu.Lock()
+			defer g.nodes[i].mu.Unlock()
+			if reads++; reads > 10 {
+				return errDied
+			}
+			return nil
+		}
+	}
+	mustDownload(t, c, cp, data)
+	g.nodes[2].onRead = func(context.Context, int, uint64, uint64) error { return errDied }
+	_, err := download(t, c, cp)
+	if !errors.Is(err, ErrNotEnoughShares) || !errors.Is(err, errDied) {
+		t.Fatal(err)
+	}
+}
+
+func TestServersThatHang(t *testing.T) {
+	g := newGrid(t, 6)
+	quickly := func(cfg *Config) { cfg.SegmentSize = 64 << 10; cfg.HedgeAfter = 50 * time.Millisecond }
+	c := newClient(t, g, 3, 6, 6, quickly)
+	data := pattern(2 << 20)
+	cp := mustUpload(t, c, data).Cap
+	// At the question, from the first read, and midway.
+	g.nodes[0].onList = hang
+	g.nodes[1].onRead = func(ctx context.Context, _ int, _, _ uint64) error { return hang(ctx) }
+	reads := 0
+	g.nodes[2].onRead = func(ctx context.Context, _ int, _, _ uint64) error {
+		g.nodes[2].mu.Lock()
+		reads++
+		stuck := reads > 5
+		g.nodes[2].mu.Unlock()
+		if stuck {
+			return hang(ctx)
+		}
+		return nil
+	}
+	started := time.Now()
+	mustDownload(t, c, cp, data)
+	if took := time.Since(started); took > 20*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	// A server that was slow is not asked first again.
+	before, after := 0, 0
+	g.nodes[1].set(func(n *fakeNode) { n.onRead = nil; before = n.reads })
+	mustDownload(t, c, cp, data)
+	g.nodes[1].set(func(n *fakeNode) { after = n.reads })
+	if after != before {
+		t.Errorf("%d reads from the slow server", after-before)
+	}
+}
+
+func TestReadingEndsWithItsContext(t *testing.T) {
+	g := newGrid(t, 3)
+	c := newClient(t, g, 2, 3, 3)
+	data := pattern(5000)
+	cp := mustUpload(t, c, data).Cap
+	ctx, cancel := context.WithCancel(t.Context())
+	for _, n := range g.nodes {
+		n.onRead = func(ctx context.Context, _ int, _, _ uint64) error { cancel(); return hang(ctx) }
+	}
+	f, err := c.Open(ctx, cp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.WriteRange(ctx, io.Discard, 0, -1); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	for _, n := range g.nodes {
+		n.set(func(n *fakeNode) { n.onList = hang })
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	g.nodes[0].set(func(n *fakeNode) {
+		n.onList = func(ctx context.Context) error { cancel(); return hang(ctx) }
+	})
+	if _, err := c.Open(ctx, cp); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestOpenRefusesWhatIsNotImmutable(t *testing.T) {
+	c := newClient(t, newGrid(t, 1), 1, 1, 1)
+	for _, cp := range []caps.Cap{
+		caps.SSKRead{}, caps.DirWrite{}, caps.CHKVerify{Needed: 1, Total: 1, Size: 100},
+		caps.CHK{Needed: 0, Total: 1, Size: 100}, caps.CHK{Needed: 2, Total: 1, Size: 100},
+		caps.CHK{Needed: 1, Total: 300, Size: 100}, caps.CHK{Needed: 1, Total: 1, Size: 0},
+		caps.CHK{Needed: 1, Total: 1, Size: 1 << 63},
+	} {
+		if _, err := c.Open(t.Context(), cp); err == nil || errors.Is(err, ErrNotEnoughShares) {
+			t.Errorf("%v: %v", cp, err)
+		}
+	}
+}
+
+// An uploader can make shares whose blocks are all sound and whose decoded data
+// is not what the UEB promises.
+func TestDishonestUploader(t *testing.T) {
+	g := newGrid(t, 3)
+	c := newClient(t, g, 2, 3, 3)
+	data := pattern(5000)
+	s, err := newShape(2, 3, 5000, 5000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	coder, err := c.coder(2, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var key [16]byte
+	var kept [][]byte
+	_, err = encode(t.Context(), s, key, coder, plaintext{r: bytes.NewReader(data)}, func(_ int, blocks [][]byte) error {
+		for _, b := range blocks {
+			kept = append(kept, bytes.Clone(b))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept[2][7] ^= 1 // a parity block that belongs to no file, hashed as it is
+	var hashes [][32]byte
+	for _, b := range kept {
+		hashes = append(hashes, blockHash(b))
+	}
+	p := prove(s, [32]byte{}, [][32]byte{segmentHash(append(bytes.Clone(kept[0]), kept[1]...)[:5000])}, hashes)
+	l := newLayout(s)
+	chk := caps.CHK{Key: key, UEBHash: p.uebHash, Needed: 2, Total: 3, Size: 5000}
+	for i, n := range g.nodes {
+		n.put(t, chk.StorageIndex(), i, bytes.Join([][]byte{l.header(s), kept[i], p.tail(l, i)}, nil))
+	}
+	for i := range g.nodes {
+		two := &fakeGrid{nodes: []*fakeNode{g.nodes[i], g.nodes[(i+1)%3]}}
+		got, err := download(t, newClient(t, two, 2, 1, 3), chk)
+		if i == 0 {
+			if err != nil || !bytes.Equal(got, data) {
+				t.Errorf("from the data blocks: %v", err)
+			}
+		} else if !errors.Is(err, ErrMalformed) || len(got) > 0 {
+			t.Errorf("with the false block: %d bytes, %v", len(got), err)
+		}
+	}
+	for _, n := range g.nodes {
+		if len(n.advised) != 0 {
+			t.Errorf("%s is blamed for it", n.id)
+		}
+	}
+}
