@@ -9,9 +9,8 @@ the server and the test vector of each write; and a new version over an old one.
 import base64
 import json
 import os
-import sys
 
-from twisted.internet import defer, reactor, task
+from twisted.internet import defer, task
 
 from allmydata.crypto import rsa
 from allmydata.interfaces import SDMF_VERSION
@@ -65,9 +64,9 @@ class Slots(object):
 
 
 class Server(object):
-    def __init__(self, i):
+    def __init__(self, i, seed=None):
         self.slots = Slots()
-        self.seed = hashutil.tagged_hash(b"server", b"%d" % i)[:20]
+        self.seed = seed or hashutil.tagged_hash(b"server", b"%d" % i)[:20]
 
     def get_storage_server(self):
         return self.slots
@@ -156,4 +155,5 @@ def main(_reactor):
     print(len(cases), "cases")
 
 
-task.react(main)
+if __name__ == "__main__":
+    task.react(main)

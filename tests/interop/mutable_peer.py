@@ -1,0 +1,70 @@
+"""The real Tahoe's mutable files and directories on servers in memory.
+
+Reads a job from standard input: {"write": cap, "k": k, "n": n, "servers":
+[{"seed": hex, "shares": {number: base64}}], "contents": base64 or "entries":
+{name: cap}}. Tahoe reads and verifies the file, or lists the directory, then
+overwrites it, or sets the entries. Prints what it saw and the shares as they are
+then.
+"""
+
+import base64
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "vectors"))
+
+from twisted.internet import defer, task
+
+from allmydata.client import SecretHolder
+from allmydata.interfaces import SDMF_VERSION
+from allmydata.monitor import Monitor
+from allmydata.mutable.publish import MutableData
+from allmydata.nodemaker import NodeMaker
+
+from gen_mutable import Broker, Server
+
+
+def b64(b):
+    return base64.b64encode(b).decode("ascii")
+
+
+@defer.inlineCallbacks
+def main(_reactor):
+    job = json.load(sys.stdin)
+    servers = []
+    for i, s in enumerate(job["servers"]):
+        server = Server(i, bytes.fromhex(s["seed"]))
+        server.slots.shares = {int(n): base64.b64decode(b) for n, b in s["shares"].items()}
+        servers.append(server)
+    maker = NodeMaker(Broker(servers), SecretHolder(b"a peer's secret", b"convergence"), None, None, None,
+                      {"k": job["k"], "n": job["n"]}, SDMF_VERSION, None)
+    node = maker.create_from_cap(job["write"].encode("ascii"))
+    out = {}
+    if "entries" in job:
+        children = yield node.list()
+        out["listed"] = {name: {"write": (c.get_write_uri() or b"").decode("utf-8"),
+                                "read": (c.get_readonly_uri() or b"").decode("utf-8"), "metadata": m}
+                         for name, (c, m) in children.items()}
+        for name, cap in job["entries"].items():
+            yield node.set_uri(name, cap.encode("ascii"), None)
+    else:
+        out["contents"] = b64((yield node.download_best_version()))
+        smap = yield node.get_servermap("MODE_CHECK")
+        out["versions"] = sorted(v[0] for v in smap.recoverable_versions())
+        out["shares"] = len(smap.get_known_shares())
+        out["bad"] = len(smap.get_bad_shares())
+        version = yield node.get_mutable_version(smap)
+        bad = yield version._node._do_serialized(verify, node, smap)
+        out["corrupt"] = len(bad)
+        yield node.overwrite(MutableData(base64.b64decode(job["contents"])))
+    out["servers"] = [{str(n): b64(b) for n, b in s.slots.shares.items()} for s in servers]
+    json.dump(out, sys.stdout)
+
+
+def verify(node, smap):
+    from allmydata.mutable.retrieve import Retrieve
+    return Retrieve(node, node._storage_broker, smap, smap.best_recoverable_version(), verify=True).download()
+
+
+task.react(main)
