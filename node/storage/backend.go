@@ -37,7 +37,8 @@ type Backend interface {
 	Amend(si caps.StorageIndex, share int, patches []container.Patch) error
 	// Available is how many bytes the medium still takes.
 	Available() (uint64, error)
-	// Advise keeps a corruption advisory under name, durably.
+	// Advise keeps a corruption advisory under name, durably; if the name is taken,
+	// under one that begins with it.
 	Advise(name string, text []byte) error
 }
 

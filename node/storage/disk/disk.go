@@ -34,7 +34,8 @@ type Backend struct {
 
 	mu sync.Mutex
 	// mu guards the directories below incoming: one goes away with the last draft
-	// in it, while another draft may be about to be made there.
+	// in it, while another draft may be about to be made there. And the choice of an
+	// advisory's name.
 }
 
 // Open opens the storage directory dir ("storage" in a node directory), making
@@ -282,7 +283,18 @@ func (b *Backend) Available() (uint64, error) {
 
 // Advise implements storage.Backend.
 func (b *Backend) Advise(name string, text []byte) error {
-	return full(durable.WriteFile(filepath.Join(b.advisories, name), text, 0o600))
+	b.mu.Lock() // names are taken one at a time
+	defer b.mu.Unlock()
+	path := filepath.Join(b.advisories, name)
+	for i := 1; ; i++ {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			break
+		} else if err != nil {
+			return fmt.Errorf("disk: %w", err)
+		}
+		path = filepath.Join(b.advisories, fmt.Sprintf("%s.%d", name, i))
+	}
+	return full(durable.WriteFile(path, text, 0o600))
 }
 
 // full turns the system's word for a full medium into ours.

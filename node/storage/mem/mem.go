@@ -155,7 +155,13 @@ func (b *Backend) Available() (uint64, error) {
 func (b *Backend) Advise(name string, text []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.advisories[name] = slices.Clone(text)
+	for free, i := name, 1; ; i++ {
+		if _, taken := b.advisories[free]; !taken {
+			b.advisories[free] = slices.Clone(text)
+			break
+		}
+		free = fmt.Sprintf("%s.%d", name, i)
+	}
 	b.used += uint64(len(text))
 	return nil
 }
