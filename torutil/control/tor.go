@@ -118,6 +118,9 @@ func Start(ctx context.Context, cfg Config) (*Tor, error) {
 	}
 	run, cancel := context.WithCancel(context.Background())
 	t.cancel = cancel
+	if first != nil {
+		t.setSession(first)
+	}
 	go t.supervise(run, first)
 	return t, nil
 }
@@ -155,6 +158,7 @@ func (t *Tor) supervise(ctx context.Context, s *Session) {
 				failures++
 				continue
 			}
+			t.setSession(s)
 		}
 		opened := time.Now()
 		t.serve(ctx, s)
@@ -177,7 +181,6 @@ func (t *Tor) supervise(ctx context.Context, s *Session) {
 
 // serve keeps the keepers in a session until it ends.
 func (t *Tor) serve(ctx context.Context, s *Session) {
-	t.setSession(s)
 	up := make(map[int]bool)
 	again := time.NewTimer(0)
 	defer again.Stop()
