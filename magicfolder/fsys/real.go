@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ func Make(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	err := os.Mkdir(path.Join(dir, Staging), 0o700)
+	err := os.Mkdir(filepath.Join(dir, Staging), 0o700)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
@@ -453,4 +454,18 @@ func (r *real) linkNew(from, to string) error {
 		return &fs.PathError{Op: "place", Path: "", Err: fs.ErrExist}
 	}
 	return r.root.Rename(from, to)
+}
+
+// Unmake removes the staging area of a folder that is one no longer. The files
+// of the user's stay.
+func Unmake(dir string) error {
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return root.RemoveAll(Staging)
 }

@@ -19,6 +19,7 @@ import (
 
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/state"
+	"warren/node/durable"
 )
 
 // ErrChanging: the file is being written to; capture it later.
@@ -135,13 +136,14 @@ func (c *Capturer) copy(ctx context.Context, f io.Reader, name string) ([]byte, 
 	h := sha256.New()
 	size, err := io.Copy(io.MultiWriter(out, h), reader{ctx, f})
 	if err == nil {
-		// The record will promise these bytes. Their name is durable with the
-		// directory's next sync; a record without its file is met by capturing
-		// the disk again.
 		err = out.Sync()
 	}
 	if cerr := out.Close(); err == nil {
 		err = cerr
+	}
+	if err == nil {
+		// The record that comes next promises this file.
+		err = durable.SyncDir(c.Store.StashDir())
 	}
 	return h.Sum(nil), size, err
 }

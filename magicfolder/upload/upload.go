@@ -110,7 +110,7 @@ func (u *Uploader) content(ctx context.Context, v *state.Stashed) error {
 	}
 	v.Content = c
 	return u.Store.Update(func(tx *state.Tx) error {
-		now, err := find(tx, *v)
+		now, _, err := find(tx, *v)
 		if err != nil {
 			return err
 		}
@@ -121,11 +121,11 @@ func (u *Uploader) content(ctx context.Context, v *state.Stashed) error {
 
 func (u *Uploader) record(v state.Stashed, c remote.Cap, k state.Known) error {
 	return u.Store.Update(func(tx *state.Tx) error {
-		now, err := find(tx, v)
+		now, parents, err := find(tx, v)
 		if err != nil {
 			return err
 		}
-		if !slices.Equal(now.Parents, v.Parents) {
+		if !slices.Equal(parents, k.Parents) {
 			return ErrMoved
 		}
 		now.Snapshot = c
@@ -136,17 +136,22 @@ func (u *Uploader) record(v state.Stashed, c remote.Cap, k state.Known) error {
 	})
 }
 
-func find(tx *state.Tx, v state.Stashed) (state.Stashed, error) {
+// find gives a captured version as it is stored now, and its parents.
+func find(tx *state.Tx, v state.Stashed) (state.Stashed, []remote.Cap, error) {
 	line, err := tx.Line(v.Key)
 	if err != nil {
-		return v, err
+		return v, nil, err
 	}
-	for _, have := range line {
-		if have.ID == v.ID {
-			return have, nil
+	for i, have := range line {
+		if have.ID != v.ID {
+			continue
 		}
+		if i > 0 {
+			return have, []remote.Cap{line[i-1].Snapshot}, nil
+		}
+		return have, have.Parents, nil
 	}
-	return v, ErrMoved
+	return v, nil, ErrMoved
 }
 
 type counted struct {

@@ -1,0 +1,432 @@
+// Package download takes participants' versions to the disk. Contents are
+// fetched to the staging area and verified on the way by the grid; then they are
+// moved into place, compared with what was expected there, and only then is
+// anything of the old thrown away. A journal in the file's record lets a restart
+// finish or undo what a crash left half done.
+package download
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"runtime"
+	"time"
+	"unicode/utf8"
+
+	"warren/magicfolder/fsys"
+	"warren/magicfolder/remote"
+	"warren/magicfolder/scan"
+	"warren/magicfolder/snapshot"
+	"warren/magicfolder/state"
+)
+
+// Errors.
+var (
+	// ErrEdited: the disk does not hold what the record says; the user's bytes
+	// are where they were. Capture them first.
+	ErrEdited = errors.New("the file on disk has changed")
+	// ErrCollision: this file system takes two names of the folder for one.
+	ErrCollision = errors.New("the name differs from another file's in case or Unicode form alone, which this file system cannot hold")
+	// ErrBlocked: something that is no file stands in the way.
+	ErrBlocked = errors.New("something that is not a file stands in the way")
+)
+
+// Grid is what downloading needs of the grid.
+type Grid interface {
+	Get(ctx context.Context, file remote.Cap, w io.Writer) error
+}
+
+// Downloader puts versions in place. The caller sees to it that nobody else
+// works on the same key at the same time.
+type Downloader struct {
+	Grid  Grid
+	FS    fsys.FS
+	Store *state.Store
+	// Own is our name, for conflict files that keep our bytes.
+	Own string
+	// Wrote, when set, hears how many bytes more have arrived.
+	Wrote func(n int64)
+	Fault func(step string) error
+}
+
+func (d *Downloader) fault(step string) error {
+	if d.Fault == nil {
+		return nil
+	}
+	return d.Fault(step)
+}
+
+// Staged is a fetched content in the staging area.
+type Staged struct {
+	Name  string
+	State fsys.State
+	Sum   []byte
+}
+
+// Fetch downloads a version's content to the staging area.
+func (d *Downloader) Fetch(ctx context.Context, s snapshot.Snapshot) (Staged, error) {
+	name := rand.Text()
+	w, err := d.FS.Create(name)
+	if err != nil {
+		return Staged{}, fmt.Errorf("staging: %w", err)
+	}
+	defer w.Abort()
+	h := sha256.New()
+	if err := d.Grid.Get(ctx, s.Content, &counted{io.MultiWriter(w, h), d.Wrote}); err != nil {
+		return Staged{}, fmt.Errorf("downloading: %w", err)
+	}
+	st, err := w.Finish(time.Unix(s.Modified, 0))
+	if err != nil {
+		return Staged{}, fmt.Errorf("staging: %w", err)
+	}
+	return Staged{Name: name, State: st, Sum: h.Sum(nil)}, d.fault("download.staged")
+}
+
+type counted struct {
+	w    io.Writer
+	hear func(int64)
+}
+
+func (c *counted) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	if c.hear != nil {
+		c.hear(int64(n))
+	}
+	return n, err
+}
+
+// sum hashes an open file.
+func sum(f fsys.File, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return h.Sum(nil), err
+}
+
+// Unchanged says whether the disk holds what the record says, by state or else
+// by content.
+func (d *Downloader) Unchanged(rec state.File) (bool, error) {
+	it, err := d.FS.Lstat(rec.Relpath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return rec.Disk == nil, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if it.Kind == fsys.Dir && rec.Disk == nil {
+		// A directory took a deleted file's name.
+		return true, nil
+	}
+	if it.Kind != fsys.Regular {
+		return false, ErrBlocked
+	}
+	if rec.Disk == nil {
+		return false, nil
+	}
+	return d.holds(it.State, *rec.Disk, rec.Sum, func() (fsys.File, error) { return d.FS.Open(rec.Relpath) })
+}
+
+func (d *Downloader) holds(now, want fsys.State, wantSum []byte, open func() (fsys.File, error)) (bool, error) {
+	if now == want {
+		return true, nil
+	}
+	if now.Size != want.Size {
+		return false, nil
+	}
+	got, err := sum(open())
+	return bytes.Equal(got, wantSum), err
+}
+
+// Take makes s the version on disk. staged holds its content, unless s is a
+// delete. Captured versions of ours must be none, or deletes that give way: they
+// are dropped. On ErrEdited nothing has changed.
+func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error {
+	var rec state.File
+	err := d.Store.View(func(tx *state.Tx) (err error) {
+		rec, _, err = tx.File(key)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if rec.Relpath == "" {
+		rec.Relpath = s.Relpath
+	}
+	if ok, err := d.Unchanged(rec); err != nil {
+		return err
+	} else if !ok {
+		if rec.Disk == nil && d.collides(key, rec.Relpath) {
+			return ErrCollision
+		}
+		return ErrEdited
+	}
+	if s.Deleted() && rec.Disk == nil {
+		return d.adopt(key, rec, s, nil, nil)
+	}
+	move := state.Move{Cap: s.Cap, Content: s.Content, Old: rec.Disk, OldSum: rec.Sum}
+	if s.Deleted() {
+		move.Staged = rand.Text()
+	} else {
+		move.Staged, move.New, move.Sum = staged.Name, staged.State, staged.Sum
+	}
+	rec.Move = &move
+	if err := d.put(key, rec); err != nil {
+		return err
+	}
+	if err := d.fault("download.journalled"); err != nil {
+		return err
+	}
+	if err := d.move(rec.Relpath, move); err != nil {
+		if errors.Is(err, errKept) {
+			// The staging area holds bytes of the user's.
+			return errors.Join(ErrEdited, d.recover(key, rec))
+		}
+		rec.Move = nil
+		return errors.Join(err, d.put(key, rec))
+	}
+	if err := d.fault("download.placed"); err != nil {
+		return err
+	}
+	if s.Deleted() {
+		err = d.adopt(key, rec, s, nil, nil)
+	} else {
+		err = d.adopt(key, rec, s, &move.New, move.Sum)
+	}
+	if err != nil {
+		return err
+	}
+	if move.Old != nil {
+		if err := d.FS.Discard(move.Staged); err != nil {
+			return err
+		}
+	}
+	return d.fault("download.recorded")
+}
+
+// collides: on a file system that ignores case, the file at path may be the one
+// of another record.
+func (d *Downloader) collides(key, p string) bool {
+	found := false
+	d.Store.View(func(tx *state.Tx) error {
+		return tx.Files(func(k string, f state.File) error {
+			if k != key && f.Disk != nil && foldEqual(k, key) && d.FS.Same(f.Relpath, p) {
+				found = true
+			}
+			return nil
+		})
+	})
+	return found
+}
+
+var errKept = errors.New("the user's version is kept in the staging area")
+
+// move does what the journal says and checks what came out.
+func (d *Downloader) move(p string, m state.Move) error {
+	if m.Old == nil {
+		err := d.FS.Place(m.Staged, p)
+		if errors.Is(err, fs.ErrExist) {
+			if it, lerr := d.FS.Lstat(p); lerr == nil && it.Kind == fsys.Regular {
+				return ErrEdited
+			}
+			return fmt.Errorf("%w: %w", ErrBlocked, err)
+		}
+		return err
+	}
+	var err error
+	if m.Content == "" {
+		err = d.FS.Take(p, m.Staged)
+	} else {
+		err = d.FS.Swap(m.Staged, p)
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fsys.ErrNotFile) {
+		return ErrEdited
+	}
+	if err != nil {
+		return err
+	}
+	f, err := d.FS.OpenStaged(m.Staged)
+	if err != nil {
+		return errors.Join(err, errKept)
+	}
+	now, err := f.State()
+	f.Close()
+	if err != nil {
+		return errors.Join(err, errKept)
+	}
+	same, err := d.holds(now, *m.Old, m.OldSum, func() (fsys.File, error) { return d.FS.OpenStaged(m.Staged) })
+	if err != nil {
+		return errors.Join(err, errKept)
+	}
+	if same {
+		return nil
+	}
+	// The user saved between our look and our move: put it back.
+	if m.Content == "" {
+		err = d.FS.Place(m.Staged, p)
+	} else {
+		err = d.FS.Swap(m.Staged, p)
+	}
+	if err != nil {
+		return errors.Join(ErrEdited, err, errKept)
+	}
+	if m.Content != "" {
+		// And once more, should a save have hit the version just put there.
+		got, err := sum(d.FS.OpenStaged(m.Staged))
+		if err != nil || !bytes.Equal(got, m.Sum) {
+			return errors.Join(ErrEdited, err, errKept)
+		}
+	}
+	return ErrEdited
+}
+
+func (d *Downloader) put(key string, rec state.File) error {
+	return d.Store.Update(func(tx *state.Tx) error { return tx.PutFile(key, rec) })
+}
+
+// Adopt makes s the published version of a file whose disk needs no change.
+// Captured versions of ours are dropped.
+func (d *Downloader) Adopt(key string, s snapshot.Snapshot) error {
+	var rec state.File
+	err := d.Store.View(func(tx *state.Tx) (err error) {
+		rec, _, err = tx.File(key)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if rec.Relpath == "" {
+		rec.Relpath = s.Relpath
+	}
+	return d.adopt(key, rec, s, rec.Disk, rec.Sum)
+}
+
+func (d *Downloader) adopt(key string, rec state.File, s snapshot.Snapshot, disk *fsys.State, sum []byte) error {
+	rec.Head, rec.Content, rec.Mine = s.Cap, s.Content, false
+	rec.Disk, rec.Sum, rec.Move, rec.Rival = disk, sum, nil, nil
+	var line []state.Stashed
+	err := d.Store.Update(func(tx *state.Tx) error {
+		var err error
+		if line, err = tx.Line(key); err != nil {
+			return err
+		}
+		for _, v := range line {
+			if err := tx.DropStashed(v); err != nil {
+				return err
+			}
+		}
+		return tx.PutFile(key, rec)
+	})
+	if err == nil {
+		d.Store.Discard(line)
+	}
+	return err
+}
+
+// PlaceConflict puts staged bytes beside the file as a conflict file of the
+// named participant and gives its path. It never overwrites: a file that holds
+// the same bytes already is as good, else a number is added.
+func (d *Downloader) PlaceConflict(relpath, name string, staged Staged) (string, error) {
+	for n := 1; n <= 1000; n++ {
+		p := ConflictPath(relpath, name, n)
+		err := d.FS.Place(staged.Name, p)
+		if err == nil {
+			return p, d.fault("conflict.placed")
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return "", fmt.Errorf("writing a conflict file: %w", err)
+		}
+		if it, lerr := d.FS.Lstat(p); lerr != nil || it.Kind != fsys.Regular || it.State.Size != staged.State.Size {
+			continue
+		}
+		have, err := sum(d.FS.Open(p))
+		if err == nil && bytes.Equal(have, staged.Sum) {
+			return p, d.FS.Discard(staged.Name)
+		}
+	}
+	return "", fmt.Errorf("writing a conflict file: %w", fs.ErrExist)
+}
+
+// Copy stages the bytes that the file at path has now, for a conflict file.
+func (d *Downloader) Copy(p string) (Staged, error) {
+	f, err := d.FS.Open(p)
+	if err != nil {
+		return Staged{}, err
+	}
+	defer f.Close()
+	return d.copy(f)
+}
+
+func (d *Downloader) copy(f fsys.File) (Staged, error) {
+	st, err := f.State()
+	if err != nil {
+		return Staged{}, err
+	}
+	name := rand.Text()
+	w, err := d.FS.Create(name)
+	if err != nil {
+		return Staged{}, fmt.Errorf("staging: %w", err)
+	}
+	defer w.Abort()
+	h := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(w, h), f); err != nil {
+		return Staged{}, fmt.Errorf("staging: %w", err)
+	}
+	st, err = w.Finish(time.Unix(0, st.Modified))
+	if err != nil {
+		return Staged{}, fmt.Errorf("staging: %w", err)
+	}
+	return Staged{Name: name, State: st, Sum: h.Sum(nil)}, nil
+}
+
+// ConflictPath is where the n-th conflict file of a participant goes. The last
+// part of a long path is cut so that it fits, on a character's border.
+func ConflictPath(relpath, name string, n int) string {
+	dir, base := path.Split(relpath)
+	suffix := scan.ConflictMark + name
+	if len(suffix) > fsys.MaxName/2 || fsys.CheckPath("x"+suffix, runtime.GOOS == "windows") != nil {
+		h := sha256.Sum256([]byte(name))
+		suffix = scan.ConflictMark + hex.EncodeToString(h[:8])
+	}
+	if n > 1 {
+		suffix += fmt.Sprintf(".%d", n)
+	}
+	if len(base)+len(suffix) > fsys.MaxName {
+		h := sha256.Sum256([]byte(base))
+		suffix = "~" + hex.EncodeToString(h[:4]) + suffix
+		cut := fsys.MaxName - len(suffix)
+		for cut > 0 && !utf8.RuneStart(base[cut]) {
+			cut--
+		}
+		base = base[:cut]
+	}
+	return dir + base + suffix
+}
+
+// Remove deletes a file if it still holds the given bytes, by way of the staging
+// area. It says whether it did.
+func (d *Downloader) Remove(p string, want []byte) bool {
+	if got, err := sum(d.FS.Open(p)); err != nil || !bytes.Equal(got, want) {
+		return false
+	}
+	name := rand.Text()
+	if d.FS.Take(p, name) != nil {
+		return false
+	}
+	got, err := sum(d.FS.OpenStaged(name))
+	if err == nil && bytes.Equal(got, want) {
+		return d.FS.Discard(name) == nil
+	}
+	// What cannot be put back stays in the staging area.
+	d.FS.Place(name, p)
+	return false
+}

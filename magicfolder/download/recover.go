@@ -1,0 +1,142 @@
+package download
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+
+	"golang.org/x/text/cases"
+
+	"warren/magicfolder/fsys"
+	"warren/magicfolder/state"
+)
+
+func foldEqual(a, b string) bool {
+	fold := cases.Fold()
+	return fold.String(a) == fold.String(b)
+}
+
+// Recover finishes or undoes the moves that a crash left half done, and empties
+// the staging area. Call it before anything else looks at the folder.
+func (d *Downloader) Recover() error {
+	if err := d.FS.Present(); err != nil {
+		return err
+	}
+	open := map[string]state.File{}
+	err := d.Store.View(func(tx *state.Tx) error {
+		return tx.Files(func(key string, rec state.File) error {
+			if rec.Move != nil {
+				open[key] = rec
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for key, rec := range open {
+		if err := d.recover(key, rec); err != nil {
+			return err
+		}
+	}
+	left, err := d.FS.Staged()
+	if err != nil {
+		return err
+	}
+	// What no journal names was on its way in, and is on the grid.
+	for _, name := range left {
+		if err := d.FS.Discard(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Downloader) recover(key string, rec state.File) error {
+	m := *rec.Move
+	it, err := d.FS.Lstat(rec.Relpath)
+	there := err == nil && it.Kind == fsys.Regular
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// setAside's middle state: the old file under a third name.
+	staged, stagedSum := m.Staged, []byte(nil)
+	for _, name := range []string{m.Staged + ".old", m.Staged} {
+		got, err := sum(d.FS.OpenStaged(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		staged, stagedSum = name, got
+		break
+	}
+	var have []byte
+	if there {
+		if have, err = sum(d.FS.Open(rec.Relpath)); err != nil {
+			return err
+		}
+	}
+	isOld := stagedSum != nil && bytes.Equal(stagedSum, m.OldSum)
+	middle := isOld && !there && staged != m.Staged
+	done := false
+	switch {
+	case m.Content == "":
+		done = isOld
+	case there && bytes.Equal(have, m.Sum):
+		done = true
+	default:
+		// The old version in the staging area: the move was made, and the file
+		// was edited or deleted since.
+		done = isOld && !middle
+	}
+	// Bytes in the staging area that are neither the old nor the new version are
+	// the user's.
+	if stagedSum != nil && !isOld && !bytes.Equal(stagedSum, m.Sum) || middle {
+		if !there {
+			if err := d.FS.Place(staged, rec.Relpath); err != nil {
+				return err
+			}
+		} else if !bytes.Equal(have, stagedSum) {
+			f, err := d.FS.OpenStaged(staged)
+			if err != nil {
+				return err
+			}
+			cp, err := d.copy(f)
+			f.Close()
+			if err != nil {
+				return err
+			}
+			if _, err := d.PlaceConflict(rec.Relpath, d.Own, cp); err != nil {
+				return err
+			}
+		}
+	}
+	rec.Move = nil
+	if done {
+		rec.Head, rec.Content, rec.Mine, rec.Rival = m.Cap, m.Content, false, nil
+		rec.Disk, rec.Sum = nil, nil
+		if m.Content != "" {
+			rec.Disk, rec.Sum = &m.New, m.Sum
+		}
+	}
+	err = d.Store.Update(func(tx *state.Tx) error {
+		if done {
+			line, err := tx.Line(key)
+			if err != nil {
+				return err
+			}
+			for _, v := range line {
+				if err := tx.DropStashed(v); err != nil {
+					return err
+				}
+			}
+		}
+		return tx.PutFile(key, rec)
+	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.FS.Discard(m.Staged), d.FS.Discard(m.Staged+".old"))
+}

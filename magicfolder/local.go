@@ -1,0 +1,229 @@
+package magicfolder
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"warren/magicfolder/fsys"
+	"warren/magicfolder/remote"
+	"warren/magicfolder/scan"
+	"warren/magicfolder/state"
+	"warren/magicfolder/upload"
+)
+
+// scan looks at the given paths (all, when none is given) and captures what
+// changed. Files that are changing are remembered for the next time.
+func (f *Folder) scan(ctx context.Context, paths ...string) error {
+	f.scanMu.Lock()
+	defer f.scanMu.Unlock()
+	disk, err := f.open()
+	if err != nil {
+		f.setDisk(err)
+		return err
+	}
+	res, err := scan.Scan(disk, f.store, paths...)
+	f.setDisk(err)
+	if err != nil {
+		return err
+	}
+	f.noteScan(res, len(paths) == 0)
+	found := map[string]bool{}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.opt.Workers)
+	for _, c := range res.Changes {
+		found[c.Path] = true
+		g.Go(func() error { return f.captureChange(gctx, disk, c) })
+	}
+	err = g.Wait()
+	f.mu.Lock()
+	for p := range f.recheck {
+		if !found[p] && (len(paths) == 0 || slices.Contains(paths, p)) {
+			delete(f.recheck, p)
+		}
+	}
+	f.mu.Unlock()
+	return err
+}
+
+func (f *Folder) captureChange(ctx context.Context, disk fsys.FS, c scan.Change) error {
+	if !f.keys.try(c.Key) {
+		// A download works on it; it compares before it replaces.
+		f.lookAgain(c.Path)
+		return nil
+	}
+	defer f.keys.unlock(c.Key)
+	captured, err := f.capture(ctx, disk, c)
+	switch {
+	case errors.Is(err, upload.ErrChanging):
+		f.lookAgain(c.Path)
+		return nil
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, fsys.ErrNotFile):
+		f.lookAgain(c.Path)
+		return nil
+	case err != nil && (ctx.Err() != nil || errors.Is(err, errCrash)):
+		return err
+	case err != nil:
+		f.setFileError(c.Key, c.Path, err)
+		return nil
+	}
+	f.mu.Lock()
+	delete(f.recheck, c.Path)
+	f.mu.Unlock()
+	f.clearFileError(c.Key)
+	if captured {
+		f.touch()
+		poke(f.wakePush)
+	}
+	return nil
+}
+
+// errCrash is what a test's Fault wraps to end everything at once.
+var errCrash = errors.New("crashed by a test")
+
+// capture works under the key's lock.
+func (f *Folder) capture(ctx context.Context, disk fsys.FS, c scan.Change) (bool, error) {
+	if c.Gone {
+		// Programs that save by deleting and making anew are not caught between.
+		if f.opt.Settle >= 0 && !f.goneLongEnough(c.Path) {
+			return false, upload.ErrChanging
+		}
+		return f.capturer(disk).Gone(c.Key, c.Path)
+	}
+	return f.capturer(disk).File(ctx, c.Key, c.Path)
+}
+
+func (f *Folder) goneLongEnough(path string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	since, ok := f.recheck[path]
+	return ok && f.now().Sub(since) >= f.opt.Settle
+}
+
+func (f *Folder) lookAgain(path string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, ok := f.recheck[path]; !ok {
+		f.recheck[path] = f.now()
+	}
+}
+
+// A round of uploads is published when it has so many files or bytes: many
+// files cost one update of the directory, and a long upload still shows.
+const (
+	roundFiles = 256
+	roundBytes = 32 << 20
+)
+
+// push uploads what is in the stash and publishes it, until nothing is left
+// that can be done now.
+func (f *Folder) push(ctx context.Context) error {
+	f.pushMu.Lock()
+	defer f.pushMu.Unlock()
+	failed := map[string]bool{}
+	for range 64 {
+		lines, err := f.lines()
+		if err != nil {
+			return err
+		}
+		var keys []string
+		for key := range lines {
+			if !failed[key] {
+				keys = append(keys, key)
+			}
+		}
+		// Small ones first: a film does not hold up a letter.
+		slices.SortFunc(keys, func(a, b string) int {
+			if x, y := bytesOf(lines[a]), bytesOf(lines[b]); x != y {
+				return int(min(max(x-y, -1), 1))
+			}
+			return strings.Compare(a, b)
+		})
+		var total int64
+		for i, key := range keys {
+			if total += bytesOf(lines[key]); i > 0 && total > roundBytes {
+				keys = keys[:i]
+				break
+			}
+		}
+		keys = keys[:min(len(keys), roundFiles)]
+		if err := f.uploadAll(ctx, keys, lines, failed); err != nil {
+			f.setWaiting(err)
+			return err
+		}
+		if err := f.publish(ctx); err != nil {
+			f.setWaiting(err)
+			return err
+		}
+		f.setWaiting(nil)
+		if len(keys) == 0 {
+			break
+		}
+	}
+	if len(failed) > 0 {
+		return errors.New("some files could not be uploaded")
+	}
+	return nil
+}
+
+func bytesOf(line []state.Stashed) int64 {
+	var n int64
+	for _, v := range line {
+		n += v.Size
+	}
+	return n
+}
+
+func (f *Folder) lines() (lines map[string][]state.Stashed, err error) {
+	err = f.store.View(func(tx *state.Tx) error {
+		lines, err = tx.Lines()
+		return err
+	})
+	return lines, err
+}
+
+func (f *Folder) uploadAll(ctx context.Context, keys []string, lines map[string][]state.Stashed, failed map[string]bool) error {
+	author := f.config().Author
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.opt.Workers)
+	errs := make([]error, len(keys))
+	for i, key := range keys {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			up := &upload.Uploader{Grid: f.opt.Grid, Store: f.store, Key: f.key, Now: f.now, Fault: f.opt.Fault,
+				Read: f.sentBytes}
+			err := up.Line(gctx, author, lines[key])
+			switch {
+			case err == nil:
+				f.clearFileError(key)
+			case errors.Is(err, upload.ErrMoved):
+			case errors.Is(err, remote.ErrUnhappy), gctx.Err() != nil, errors.Is(err, errCrash):
+				return err
+			default:
+				errs[i] = err
+				f.setFileError(key, lines[key][0].Relpath, err)
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	all := len(keys) > 0
+	for i, key := range keys {
+		if errs[i] != nil {
+			failed[key] = true
+		} else {
+			all = false
+		}
+	}
+	if err == nil && all {
+		// When nothing at all goes, it is the grid and not the files.
+		err = errs[0]
+	}
+	return err
+}

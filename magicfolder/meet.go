@@ -1,0 +1,604 @@
+package magicfolder
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"warren/magicfolder/conflict"
+	"warren/magicfolder/download"
+	"warren/magicfolder/fsys"
+	"warren/magicfolder/remote"
+	"warren/magicfolder/scan"
+	"warren/magicfolder/snapshot"
+	"warren/magicfolder/state"
+	"warren/magicfolder/upload"
+	"warren/node/caps"
+)
+
+// checkRemotePath is what a path that came from the grid must pass here.
+func checkRemotePath(relpath string) error {
+	if err := fsys.CheckPath(relpath, runtime.GOOS == "windows"); err != nil {
+		return err
+	}
+	if strings.Contains(relpath, scan.ConflictMark) {
+		return fmt.Errorf("%w: the name of a conflict file", fsys.ErrName)
+	}
+	return nil
+}
+
+// poll asks the grid for changes, applies them and links the outcome.
+func (f *Folder) poll(ctx context.Context) error {
+	f.pollMu.Lock()
+	defer f.pollMu.Unlock()
+	err := f.pollOnce(ctx)
+	if ctx.Err() == nil {
+		f.setPolled(err)
+	}
+	return err
+}
+
+func (f *Folder) pollOnce(ctx context.Context) error {
+	disk, err := f.open()
+	f.setDisk(err)
+	if err != nil {
+		return err
+	}
+	if err := f.refresh(ctx); err != nil {
+		return err
+	}
+	if err := f.compareOwn(ctx); err != nil {
+		return err
+	}
+	work := map[string][]head{}
+	for _, p := range f.allPeers() {
+		f.mu.Lock()
+		for key := range p.todo {
+			work[key] = append(work[key], head{p.name, p.dir, p.heads[key]})
+		}
+		f.mu.Unlock()
+	}
+	keys := make([]string, 0, len(work))
+	for key := range work {
+		keys = append(keys, key)
+	}
+	// In the order of the paths, a directory's files come together.
+	slices.Sort(keys)
+	f.setToLook(len(keys))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.opt.Workers)
+	for _, key := range keys {
+		if gctx.Err() != nil {
+			break
+		}
+		g.Go(func() error {
+			defer f.setLooked()
+			return f.reconcile(gctx, disk, key, work[key])
+		})
+	}
+	err = g.Wait()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.publish(ctx); err != nil {
+		f.setWaiting(err)
+		return err
+	}
+	return nil
+}
+
+// reconcile brings our version of a path and the given versions of others
+// together. An error ends the whole poll; what concerns this file alone is
+// noted, and tried again at the next poll.
+func (f *Folder) reconcile(ctx context.Context, disk fsys.FS, key string, heads []head) error {
+	if err := f.keys.lock(ctx, key); err != nil {
+		return err
+	}
+	defer func() {
+		f.keys.unlock(key)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.missed {
+			f.missed = false
+			poke(f.wakePush)
+		}
+	}()
+	for _, h := range heads {
+		done, err := f.meet(ctx, disk, key, h)
+		switch {
+		case err == nil && done:
+			f.settle(key, h)
+			f.clearFileError(key)
+		case err == nil:
+		case ctx.Err() != nil || errors.Is(err, errCrash):
+			return err
+		case errors.Is(err, upload.ErrChanging):
+			// The user is writing to it.
+		case condemned(err):
+			f.alarm("entry:"+h.name+":"+key, fmt.Sprintf("a version of participant %q is ignored: %v: %s", h.name, err, fsys.Printable(key)))
+			f.settle(key, h)
+		case errors.Is(err, remote.ErrUnhappy):
+			return err
+		default:
+			f.setFileError(key, key, err)
+		}
+	}
+	return nil
+}
+
+// settle notes that a head needs no more work until it changes.
+func (f *Folder) settle(key string, h head) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.peers[h.dir.Text()]; p != nil && p.heads[key] == h.cap {
+		delete(p.todo, key)
+	}
+}
+
+// unsettle makes the next poll look at a path again.
+func (f *Folder) unsettle(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, p := range f.peers {
+		if _, ok := p.heads[key]; ok {
+			p.todo[key] = true
+		}
+	}
+}
+
+// fetched is a version's content, downloaded at most once in a meeting.
+type fetched struct {
+	d    *download.Downloader
+	s    snapshot.Snapshot
+	have *download.Staged
+}
+
+func (x *fetched) get(ctx context.Context) (download.Staged, error) {
+	if x.have == nil {
+		st, err := x.d.Fetch(ctx, x.s)
+		if err != nil {
+			return st, err
+		}
+		x.have = &st
+	}
+	return *x.have, nil
+}
+
+func (x *fetched) drop() {
+	if x.have != nil {
+		x.d.FS.Discard(x.have.Name)
+	}
+}
+
+// meet works under the key's lock. done is false when the same head has to be
+// looked at again later.
+func (f *Folder) meet(ctx context.Context, disk fsys.FS, key string, h head) (done bool, err error) {
+	s, err := f.trusted(ctx, key, h)
+	if err != nil {
+		return false, err
+	}
+	x := &fetched{d: f.downloader(disk), s: s}
+	x.d.Wrote = f.receivedBytes
+	defer x.drop()
+	for range 8 {
+		done, err = f.meetOnce(ctx, disk, key, h, s, x)
+		if !errors.Is(err, download.ErrEdited) {
+			return done, err
+		}
+		// The user's edit becomes a version of its own first.
+		if _, err := f.captureNow(ctx, disk, key, s.Relpath); err != nil {
+			return false, err
+		}
+	}
+	return false, upload.ErrChanging
+}
+
+// trusted gives the version that a head names if it is what it says: of this
+// path, and signed by who its author is known to be.
+func (f *Folder) trusted(ctx context.Context, key string, h head) (snapshot.Snapshot, error) {
+	s, err := f.version(ctx, h.cap)
+	if err != nil {
+		return s, err
+	}
+	if snapshot.Key(s.Relpath) != key {
+		return s, fmt.Errorf("%w: the path inside is not that of its entry", snapshot.ErrFormat)
+	}
+	if err := checkRemotePath(s.Relpath); err != nil {
+		return s, err
+	}
+	return s, f.checkAuthor(h, s)
+}
+
+// condemned says whether err is about the version itself and for good.
+func condemned(err error) bool {
+	return snapshot.Malformed(err) || errors.Is(err, snapshot.ErrTooDeep) || errors.Is(err, errForged) || errors.Is(err, fsys.ErrName)
+}
+
+// captureNow captures whatever the disk has for a key.
+func (f *Folder) captureNow(ctx context.Context, disk fsys.FS, key, relpath string) (bool, error) {
+	rec, _, err := f.load(key)
+	if err != nil {
+		return false, err
+	}
+	if rec.Relpath != "" {
+		relpath = rec.Relpath
+	}
+	it, err := disk.Lstat(relpath)
+	gone := errors.Is(err, fs.ErrNotExist) || (err == nil && it.Kind == fsys.Dir)
+	if err != nil && !gone {
+		return false, err
+	}
+	ok, err := f.capture(ctx, disk, scan.Change{Key: key, Path: relpath, Gone: gone})
+	if errors.Is(err, upload.ErrChanging) {
+		f.lookAgain(relpath)
+		poke(f.wakeScan)
+	}
+	if ok {
+		poke(f.wakePush)
+	}
+	return ok, err
+}
+
+func (f *Folder) load(key string) (rec state.File, line []state.Stashed, err error) {
+	err = f.store.View(func(tx *state.Tx) error {
+		if rec, _, err = tx.File(key); err != nil {
+			return err
+		}
+		line, err = tx.Line(key)
+		return err
+	})
+	return rec, line, err
+}
+
+func (f *Folder) meetOnce(ctx context.Context, disk fsys.FS, key string, h head, s snapshot.Snapshot, x *fetched) (bool, error) {
+	rec, line, err := f.load(key)
+	if err != nil {
+		return false, err
+	}
+	if rec.Relpath == "" {
+		rec.Relpath = s.Relpath
+	}
+	if h.cap == rec.Head && len(line) == 0 {
+		return true, nil
+	}
+	c, err := f.caseOf(ctx, rec, line, h.cap, s)
+	if err != nil {
+		return false, err
+	}
+	if c.Relation == conflict.Same || c.Relation == conflict.Older {
+		return true, nil
+	}
+	if same, err := x.d.Unchanged(rec); err != nil {
+		return false, err
+	} else if !same && rec.Disk != nil {
+		return false, download.ErrEdited
+	}
+	bothEdits := !c.None && !c.Ours.Deleted && !c.Theirs.Deleted && c.Relation == conflict.Unrelated
+	if bothEdits {
+		if c.Equal, err = f.equal(ctx, rec, s, x); err != nil {
+			return false, err
+		}
+	}
+	c.Waited = rec.Rival != nil && rec.Rival.Cap == h.cap && f.now().UnixNano()-rec.Rival.Since >= int64(f.opt.Grace)
+	act := conflict.Decide(c)
+	f.log.Debug("versions meet", "path", fsys.Printable(key), "participant", h.name, "action", act.String())
+	switch act {
+	case conflict.Nothing:
+		return true, nil
+	case conflict.Take:
+		return f.take(ctx, key, rec, line, h, s, x)
+	case conflict.Adopt:
+		if err := x.d.Adopt(key, s); err != nil {
+			return false, err
+		}
+		f.touch()
+		f.unsettle(key)
+		return true, nil
+	case conflict.Rebase:
+		return true, f.rebase(ctx, key, h.cap)
+	case conflict.Conflict:
+		if err := f.conflictFile(ctx, key, rec, h, s, x); err != nil {
+			return false, err
+		}
+		if len(line) > 0 {
+			return true, f.rebase(ctx, key, h.cap)
+		}
+		return true, f.merge(key, h.cap)
+	}
+	// Await: theirs is kept beside ours meanwhile.
+	if rec.Rival == nil || rec.Rival.Cap != h.cap {
+		if bothEdits && !c.Equal {
+			if err := f.conflictFile(ctx, key, rec, h, s, x); err != nil {
+				return false, err
+			}
+		}
+		return false, f.change(key, func(r *state.File) {
+			r.Rival = &state.Rival{Cap: h.cap, Name: h.name, Since: f.now().UnixNano()}
+		})
+	}
+	return false, nil
+}
+
+func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashed, theirs remote.Cap, s snapshot.Snapshot) (conflict.Case, error) {
+	c := conflict.Case{
+		Theirs:  conflict.Version{Cap: theirs, Deleted: s.Deleted()},
+		None:    rec.Head == "" && len(line) == 0,
+		Pending: len(line) > 0,
+		Mine:    rec.Mine,
+	}
+	if c.None {
+		return c, nil
+	}
+	var err error
+	is := func(old, young remote.Cap) bool {
+		if err != nil || old == "" {
+			return false
+		}
+		var ok bool
+		ok, err = snapshot.IsAncestor(ctx, f.parents, old, young, snapshot.MaxAncestors)
+		return ok
+	}
+	if !c.Pending {
+		c.Ours = conflict.Version{Cap: rec.Head, Deleted: rec.Content == ""}
+		switch {
+		case rec.Head == theirs:
+			c.Relation = conflict.Same
+		case is(rec.Head, theirs):
+			c.Relation = conflict.Newer
+		case is(theirs, rec.Head):
+			c.Relation = conflict.Older
+		}
+		return c, err
+	}
+	c.Ours = conflict.Version{Deleted: line[len(line)-1].Deleted}
+	for _, v := range line {
+		if v.Snapshot == theirs {
+			c.Relation = conflict.Older
+		}
+	}
+	for _, p := range line[0].Parents {
+		if is(theirs, p) {
+			c.Relation = conflict.Older
+		}
+	}
+	return c, err
+}
+
+// equal compares the bytes of their version with ours.
+func (f *Folder) equal(ctx context.Context, rec state.File, s snapshot.Snapshot, x *fetched) (bool, error) {
+	if size, ok := contentSize(s.Content); ok && rec.Disk != nil && size != rec.Disk.Size {
+		return false, nil
+	}
+	st, err := x.get(ctx)
+	return bytes.Equal(st.Sum, rec.Sum), err
+}
+
+func contentSize(c remote.Cap) (int64, bool) {
+	parsed, err := caps.Parse(c.Text())
+	if err != nil {
+		return 0, false
+	}
+	switch p := parsed.(type) {
+	case caps.CHK:
+		return int64(p.Size), true
+	case caps.LIT:
+		return int64(len(p.Data)), true
+	}
+	return 0, false
+}
+
+func (f *Folder) take(ctx context.Context, key string, rec state.File, line []state.Stashed, h head, s snapshot.Snapshot, x *fetched) (bool, error) {
+	var st download.Staged
+	if !s.Deleted() {
+		var err error
+		if st, err = x.get(ctx); err != nil {
+			return false, err
+		}
+	}
+	if rec.Rival != nil && rec.Mine && rec.Disk != nil && len(line) == 0 && !bytes.Equal(rec.Sum, st.Sum) {
+		// The other side resolved the conflict its way: our bytes stay beside it.
+		own, err := x.d.Copy(rec.Relpath)
+		if err != nil {
+			return false, err
+		}
+		p, err := x.d.PlaceConflict(rec.Relpath, f.config().Author, own)
+		if err != nil {
+			return false, err
+		}
+		if err := f.noteConflict(key, state.Conflict{Path: p, Name: f.config().Author, Cap: rec.Head, Sum: own.Sum}); err != nil {
+			return false, err
+		}
+	}
+	if err := x.d.Take(key, s, st); err != nil {
+		return false, err
+	}
+	x.have = nil
+	f.touch()
+	f.unsettle(key)
+	return true, f.tidyConflicts(x.d.FS, key)
+}
+
+// tidyConflicts removes conflict files whose bytes are those of the file itself
+// now, and forgets those that the user has removed.
+func (f *Folder) tidyConflicts(disk fsys.FS, key string) error {
+	rec, _, err := f.load(key)
+	if err != nil || len(rec.Conflicts) == 0 {
+		return err
+	}
+	d := f.downloader(disk)
+	var keep []state.Conflict
+	for _, c := range rec.Conflicts {
+		_, err := disk.Lstat(c.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil || !bytes.Equal(c.Sum, rec.Sum) || !d.Remove(c.Path, c.Sum) {
+			keep = append(keep, c)
+		}
+	}
+	return f.change(key, func(r *state.File) { r.Conflicts = keep })
+}
+
+func (f *Folder) change(key string, fn func(*state.File)) error {
+	return f.store.Update(func(tx *state.Tx) error {
+		rec, _, err := tx.File(key)
+		if err != nil {
+			return err
+		}
+		fn(&rec)
+		return tx.PutFile(key, rec)
+	})
+}
+
+func (f *Folder) conflictFile(ctx context.Context, key string, rec state.File, h head, s snapshot.Snapshot, x *fetched) error {
+	for _, c := range rec.Conflicts {
+		if c.Cap == h.cap {
+			return nil
+		}
+	}
+	st, err := x.get(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := x.d.PlaceConflict(rec.Relpath, h.name, st)
+	if err != nil {
+		return err
+	}
+	x.have = nil
+	f.log.Warn("conflict: both versions are kept", "path", fsys.Printable(key), "theirs", fsys.Printable(p))
+	return f.noteConflict(key, state.Conflict{Path: p, Name: h.name, Cap: h.cap, Sum: st.Sum})
+}
+
+func (f *Folder) noteConflict(key string, c state.Conflict) error {
+	f.touch()
+	return f.change(key, func(r *state.File) {
+		for i := range r.Conflicts {
+			if r.Conflicts[i].Path == c.Path {
+				r.Conflicts[i] = c
+				return
+			}
+		}
+		r.Conflicts = append(r.Conflicts, c)
+	})
+}
+
+// rebase makes our captured versions descend from theirs.
+func (f *Folder) rebase(ctx context.Context, key string, theirs remote.Cap) error {
+	_, line, err := f.load(key)
+	if err != nil || len(line) == 0 {
+		return err
+	}
+	parents := []remote.Cap{theirs}
+	for _, p := range line[0].Parents {
+		old, err := snapshot.IsAncestor(ctx, f.parents, p, theirs, snapshot.MaxAncestors)
+		if err != nil {
+			return err
+		}
+		if !old {
+			parents = append(parents, p)
+		}
+	}
+	err = f.store.Update(func(tx *state.Tx) error {
+		now, err := tx.Line(key)
+		if err != nil {
+			return err
+		}
+		for i, v := range now {
+			if i == 0 {
+				v.Parents = parents
+			}
+			v.Snapshot = ""
+			if err := tx.PutStashed(v); err != nil {
+				return err
+			}
+		}
+		rec, _, err := tx.File(key)
+		if err != nil {
+			return err
+		}
+		rec.Rival = nil
+		return tx.PutFile(key, rec)
+	})
+	f.touch()
+	poke(f.wakePush)
+	return err
+}
+
+// merge stashes a version with our bytes that descends from both.
+func (f *Folder) merge(key string, theirs remote.Cap) error {
+	now := f.now()
+	err := f.store.Update(func(tx *state.Tx) error {
+		rec, _, err := tx.File(key)
+		if err != nil {
+			return err
+		}
+		if rec.Disk == nil {
+			return download.ErrEdited
+		}
+		rec.Rival = nil
+		if _, err := tx.Stash(state.Stashed{Key: key, Relpath: rec.Relpath, Parents: []remote.Cap{rec.Head, theirs},
+			Size: rec.Disk.Size, Sum: rec.Sum, Content: rec.Content,
+			Modified: time.Unix(0, rec.Disk.Modified).Unix(), Captured: now.Unix()}); err != nil {
+			return err
+		}
+		return tx.PutFile(key, rec)
+	})
+	f.touch()
+	poke(f.wakePush)
+	return err
+}
+
+// version gives a checked snapshot, from memory when it was read before.
+func (f *Folder) version(ctx context.Context, c remote.Cap) (snapshot.Snapshot, error) {
+	f.mu.Lock()
+	err := f.bad[c]
+	f.mu.Unlock()
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	var k state.Known
+	var ok bool
+	err = f.store.View(func(tx *state.Tx) error {
+		var err error
+		k, ok, err = tx.Known(c)
+		return err
+	})
+	if err != nil {
+		return snapshot.Snapshot{}, err
+	}
+	if ok {
+		return snapshot.Snapshot{Cap: c, Content: k.Content, Metadata: snapshot.Metadata{Relpath: k.Relpath,
+			Author: snapshot.Author{Name: k.Author, Key: k.Key}, Modified: k.Modified, Parents: k.Parents}}, nil
+	}
+	s, err := snapshot.Read(ctx, f.opt.Grid, c)
+	if err != nil {
+		if snapshot.Malformed(err) {
+			f.mu.Lock()
+			if len(f.bad) < 10000 {
+				f.bad[c] = err
+			}
+			f.mu.Unlock()
+		}
+		return s, err
+	}
+	return s, f.store.Update(func(tx *state.Tx) error {
+		return tx.PutKnown(c, state.Known{Relpath: s.Relpath, Author: s.Author.Name, Key: s.Author.Key,
+			Modified: s.Modified, Content: s.Content, Parents: s.Parents})
+	})
+}
+
+func (f *Folder) parents(ctx context.Context, c remote.Cap) ([]remote.Cap, error) {
+	s, err := f.version(ctx, c)
+	return s.Parents, err
+}

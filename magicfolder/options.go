@@ -1,0 +1,103 @@
+package magicfolder
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"warren/magicfolder/fsys"
+	"warren/magicfolder/state"
+)
+
+// Clock is the time that a folder lives by.
+type Clock interface {
+	Now() time.Time
+	// After sends once after d; stop releases it early.
+	After(d time.Duration) (c <-chan time.Time, stop func())
+}
+
+// SystemClock is the machine's.
+func SystemClock() Clock { return systemClock{} }
+
+type systemClock struct{}
+
+func (systemClock) Now() time.Time { return time.Now() }
+
+func (systemClock) After(d time.Duration) (<-chan time.Time, func()) {
+	t := time.NewTimer(d)
+	return t.C, func() { t.Stop() }
+}
+
+// Options are what the folders of a node share. Grid and StatePath are needed,
+// the rest has defaults.
+type Options struct {
+	Grid Grid
+	// StatePath is the database, for instance NODEDIR/private/magicfolder.db.
+	// Captured versions wait beside it, in StatePath + ".stash".
+	StatePath string
+	Clock     Clock
+	Logger    *slog.Logger
+	// Poll is how often the grid is asked for changes (5 s); after activity it
+	// is asked each second for a while.
+	Poll time.Duration
+	// Scan is how often the whole folder is looked at (60 s), beside file events.
+	Scan time.Duration
+	// Settle is how long a file must be left alone before it is captured
+	// (400 ms); negative: not at all.
+	Settle time.Duration
+	// Grace is how long another participant may take to resolve a conflict
+	// that both sides have published (3 polls).
+	Grace time.Duration
+	// Workers is how many files are transferred at once (8).
+	Workers int
+	// OpenFS opens a folder's directory; fsys.Make and fsys.Open when nil.
+	OpenFS func(dir string) (fsys.FS, error)
+	// Fault, when set, may fail at a named step; tests crash folders there.
+	Fault func(step string) error
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Grid == nil || o.StatePath == "" {
+		return o, errors.New("magic folders need a grid and a state path")
+	}
+	if o.Clock == nil {
+		o.Clock = SystemClock()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Poll <= 0 {
+		o.Poll = 5 * time.Second
+	}
+	if o.Scan <= 0 {
+		o.Scan = time.Minute
+	}
+	if o.Settle == 0 {
+		o.Settle = 400 * time.Millisecond
+	}
+	if o.Grace <= 0 {
+		o.Grace = 3 * o.Poll
+	}
+	if o.Workers <= 0 {
+		o.Workers = 8
+	}
+	return o, nil
+}
+
+// Errors of the folder verbs.
+var (
+	ErrNoFolder = state.ErrNoFolder
+	ErrFolder   = state.ErrFolder
+	// ErrInUse: the database belongs to another running process.
+	ErrInUse = state.ErrLocked
+	// ErrMissing: the folder's directory has gone.
+	ErrMissing = fsys.ErrMissing
+	// ErrName: a participant or folder name that cannot be used.
+	ErrName = errors.New("not a usable name")
+	// ErrDirectory: the directory overlaps one that is a folder already.
+	ErrDirectory = errors.New("the directory is, holds or lies in another folder")
+	// ErrNotWritable: joining needs the Collective's writecap.
+	ErrNotWritable = errors.New("not the writecap of a mutable directory")
+	// ErrNotCollective: the directory is not a magic folder's Collective.
+	ErrNotCollective = errors.New("not a magic folder that this version understands")
+)

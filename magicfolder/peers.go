@@ -1,0 +1,343 @@
+package magicfolder
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"warren/magicfolder/remote"
+	"warren/magicfolder/snapshot"
+	"warren/magicfolder/state"
+)
+
+// peer is another participant, as its Personal directory was last read.
+type peer struct {
+	name    string
+	dir     remote.Cap // readcap
+	mutable bool
+	version Version
+	read    bool
+	heads   map[string]remote.Cap // by key
+	todo    map[string]bool       // keys whose head was not dealt with yet
+	err     error
+}
+
+// head is another participant's version of a file.
+type head struct {
+	name string
+	dir  remote.Cap
+	cap  remote.Cap
+}
+
+// maxEntries bounds what one directory may name.
+const maxEntries = 1 << 20
+
+// refresh reads the Collective and every Personal directory that has changed.
+// It returns an error when the Collective cannot be read; a participant whose
+// directory cannot be read keeps its last known heads and an error.
+func (f *Folder) refresh(ctx context.Context) error {
+	f.freshMu.Lock()
+	defer f.freshMu.Unlock()
+	cfg := f.config()
+	v, err := f.opt.Grid.Version(ctx, cfg.Collective)
+	if err != nil {
+		return fmt.Errorf("asking for the Collective: %w", err)
+	}
+	f.mu.Lock()
+	fresh := f.collective != "" && f.collective == v && f.ownName
+	f.mu.Unlock()
+	if !fresh {
+		if err := f.readCollective(ctx); err != nil {
+			return err
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(f.opt.Workers)
+	for _, p := range f.allPeers() {
+		g.Go(func() error {
+			err := f.readPeer(gctx, p)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			f.mu.Lock()
+			p.err = err
+			f.mu.Unlock()
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (f *Folder) allPeers() []*peer {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := make([]*peer, 0, len(f.peers))
+	for _, p := range f.peers {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b *peer) int { return strings.Compare(a.name, b.name) })
+	return out
+}
+
+// readCollective brings the list of participants up to date and puts our own
+// entry back when it is missing: another newcomer's program may have lost it.
+func (f *Folder) readCollective(ctx context.Context) error {
+	cfg := f.config()
+	for range 20 {
+		entries, v, err := f.opt.Grid.List(ctx, cfg.Collective)
+		if err != nil {
+			return fmt.Errorf("reading the Collective: %w", err)
+		}
+		if err := f.checkModel(ctx, entries); err != nil {
+			return err
+		}
+		own := f.takeCollective(entries)
+		if own != "" {
+			return f.enrolledAs(own, v)
+		}
+		if !f.opt.Grid.Writable(cfg.Collective) {
+			f.alarm("enrol", "we are not in the folder's Collective and cannot write to it")
+			return f.enrolledAs("", v)
+		}
+		taken := map[string]bool{}
+		for _, e := range entries {
+			taken[snapshot.Key(e.Name)] = true
+		}
+		name := freeName(cfg.Author, func(n string) bool { return taken[n] })
+		err = f.opt.Grid.Update(ctx, cfg.Collective, []Change{{
+			Entry: Entry{Name: name, Read: cfg.Readcap}, Absent: true}})
+		if err != nil && !errors.Is(err, ErrExists) {
+			return fmt.Errorf("entering the Collective: %w", err)
+		}
+		// Read it back: only what stands there counts.
+	}
+	return errors.New("our entry in the Collective does not stand")
+}
+
+// checkModel refuses a data model that is not version 1. A missing @metadata is
+// borne: magic-folder itself omits it in the Personal directories of invitees.
+func (f *Folder) checkModel(ctx context.Context, entries []Entry) error {
+	for _, e := range entries {
+		if e.Name != snapshot.MetadataName {
+			continue
+		}
+		ok, err := modelOne(ctx, f.opt.Grid, e.Read)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return ErrNotCollective
+		}
+	}
+	return nil
+}
+
+// takeCollective sets the peers and returns the name that our entry has.
+func (f *Folder) takeCollective(entries []Entry) string {
+	cfg := f.config()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	own := ""
+	found := map[string]bool{}
+	f.clearAlarms("name:")
+	if len(entries) > maxEntries {
+		entries = entries[:maxEntries]
+	}
+	for _, e := range entries {
+		if e.Name == snapshot.MetadataName {
+			continue
+		}
+		dir := e.Read
+		if e.Write != "" {
+			// Nobody should hand out a writecap; for us it only says who they are.
+			ro, err := f.opt.Grid.ReadOnly(e.Write)
+			if err != nil {
+				f.raise("name:"+e.Name, fmt.Sprintf("participant %q has an unreadable entry", e.Name))
+				continue
+			}
+			dir = ro
+			f.raise("name:w:"+e.Name, fmt.Sprintf("participant %q gave its writecap away: anybody can change its files", e.Name))
+		}
+		if dir == cfg.Readcap {
+			// Several entries may be ours after a race; the wanted name wins.
+			if own == "" || snapshot.Key(e.Name) == cfg.Author {
+				own = snapshot.Key(e.Name)
+			}
+			continue
+		}
+		if err := foreignName(e.Name); err != nil {
+			f.raise("name:"+e.Name, fmt.Sprintf("participant %q is ignored: %v", e.Name, err))
+			continue
+		}
+		kind := remote.KindOf(dir)
+		if kind != remote.MutableDirectory && kind != remote.Directory {
+			f.raise("name:"+e.Name, fmt.Sprintf("participant %q is ignored: its entry is no directory", e.Name))
+			continue
+		}
+		if found[dir.Text()] {
+			continue
+		}
+		found[dir.Text()] = true
+		if p := f.peers[dir.Text()]; p != nil {
+			p.name = e.Name
+			continue
+		}
+		f.peers[dir.Text()] = &peer{name: e.Name, dir: dir, mutable: kind == remote.MutableDirectory,
+			heads: map[string]remote.Cap{}, todo: map[string]bool{}}
+	}
+	for key := range f.peers {
+		if !found[key] {
+			delete(f.peers, key)
+		}
+	}
+	return own
+}
+
+// enrolledAs records the name under which we stand. Our snapshots are signed
+// with it, so that the key that others pin for the name is ours.
+func (f *Folder) enrolledAs(own string, v Version) error {
+	f.mu.Lock()
+	f.collective, f.ownName = v, own != ""
+	cfg := f.cfg
+	changed := own != "" && (cfg.Author != own || !cfg.Enrolled)
+	if changed {
+		cfg.Author, cfg.Enrolled = own, true
+	}
+	f.mu.Unlock()
+	if own != "" {
+		f.dropAlarm("enrol")
+	}
+	if !changed {
+		return nil
+	}
+	if err := f.db.Put(cfg); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.cfg = cfg
+	f.mu.Unlock()
+	f.log.Info("we are a participant", "name", own)
+	return f.pin("name:"+own, state.Pin{Key: f.key.Public().(ed25519.PublicKey), Own: true})
+}
+
+// readPeer reads a participant's directory when its version has changed.
+func (f *Folder) readPeer(ctx context.Context, p *peer) error {
+	if !p.mutable && p.read {
+		return nil
+	}
+	if p.mutable {
+		v, err := f.opt.Grid.Version(ctx, p.dir)
+		if err != nil {
+			return err
+		}
+		if p.read && v == p.version {
+			return nil
+		}
+	}
+	entries, v, err := f.opt.Grid.List(ctx, p.dir)
+	if err != nil {
+		return err
+	}
+	heads := map[string]remote.Cap{}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.clearAlarms("entry:" + p.name + ":")
+	if len(entries) > maxEntries {
+		f.raise("entry:"+p.name+":", fmt.Sprintf("participant %q has too many files", p.name))
+		entries = entries[:maxEntries]
+	}
+	for _, e := range entries {
+		if e.Name == snapshot.MetadataName {
+			continue
+		}
+		relpath, err := snapshot.Unmangle(e.Name)
+		if err == nil {
+			err = checkRemotePath(relpath)
+		}
+		if err == nil && (e.Write != "" || remote.KindOf(e.Read) != remote.Directory) {
+			err = snapshot.ErrFormat
+		}
+		if err != nil {
+			f.raise("entry:"+p.name+":"+e.Name, fmt.Sprintf("an entry of participant %q is ignored: %v: %q", p.name, err, e.Name))
+			continue
+		}
+		heads[snapshot.Key(relpath)] = e.Read
+	}
+	for key, c := range heads {
+		if p.heads[key] != c {
+			p.todo[key] = true
+		}
+	}
+	for key := range p.todo {
+		if _, ok := heads[key]; !ok {
+			delete(p.todo, key)
+		}
+	}
+	p.heads, p.version, p.read = heads, v, true
+	return nil
+}
+
+// headsOf gives the others' versions of a path, in the order of their names.
+func (f *Folder) headsOf(key string) []head {
+	var out []head
+	for _, p := range f.allPeers() {
+		f.mu.Lock()
+		if c, ok := p.heads[key]; ok {
+			out = append(out, head{p.name, p.dir, c})
+		}
+		f.mu.Unlock()
+	}
+	return out
+}
+
+// errForged condemns a version whose author is not who the name stands for.
+var errForged = errors.New("signed with another key than the one known for its author")
+
+// checkAuthor holds a version found in a participant's directory against the
+// keys that are pinned. A name of the Collective stands for one key; the first
+// one seen counts, until one is seen in that participant's own directory, which
+// counts more. Names that are not in the Collective (participants who left, or
+// whose author name differs) have one key for each directory that they occur in.
+func (f *Folder) checkAuthor(h head, s snapshot.Snapshot) error {
+	name := snapshot.Key(s.Author.Name)
+	slot := "dir:" + h.dir.Text() + ":" + name
+	f.mu.Lock()
+	inCollective := name == f.cfg.Author
+	for _, p := range f.peers {
+		inCollective = inCollective || snapshot.Key(p.name) == name
+	}
+	f.mu.Unlock()
+	own := snapshot.Key(h.name) == name
+	if inCollective {
+		slot = "name:" + name
+	}
+	return f.store.Update(func(tx *state.Tx) error {
+		have, ok, err := tx.Pin(slot)
+		if err != nil {
+			return err
+		}
+		switch {
+		case !ok:
+			return tx.PutPin(slot, state.Pin{Key: s.Author.Key, Own: own})
+		case bytes.Equal(have.Key, s.Author.Key):
+			if own && !have.Own {
+				have.Own = true
+				return tx.PutPin(slot, have)
+			}
+			return nil
+		case own && !have.Own:
+			return tx.PutPin(slot, state.Pin{Key: s.Author.Key, Own: true})
+		}
+		return errForged
+	})
+}
+
+func (f *Folder) pin(slot string, p state.Pin) error {
+	return f.store.Update(func(tx *state.Tx) error { return tx.PutPin(slot, p) })
+}

@@ -1,0 +1,350 @@
+package magicfolder
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"warren/magicfolder/conflict"
+	"warren/magicfolder/remote"
+	"warren/magicfolder/snapshot"
+	"warren/magicfolder/state"
+)
+
+// link is an entry of our Personal directory that is to change.
+type link struct {
+	key     string
+	relpath string
+	cap     remote.Cap
+	upto    uint64 // the last captured version that this publishes; 0: none of ours
+	content remote.Cap
+}
+
+// publish makes our Personal directory hold what our records say, in one update
+// for all files. Before a version of ours is linked the others' heads are read:
+// one that is not its ancestor is met first.
+func (f *Folder) publish(ctx context.Context) error {
+	f.linkMu.Lock()
+	defer f.linkMu.Unlock()
+	if !f.config().Enrolled {
+		if err := f.refresh(ctx); err != nil {
+			return err
+		}
+		if !f.config().Enrolled {
+			return errors.New("we are no participant yet")
+		}
+	}
+	links, err := f.links()
+	if err != nil || len(links) == 0 {
+		return err
+	}
+	if slices.ContainsFunc(links, func(l link) bool { return l.upto > 0 }) {
+		if err := f.refresh(ctx); err != nil {
+			return err
+		}
+	}
+	if err := f.fault("link.checked"); err != nil {
+		return err
+	}
+	var held, meet []string
+	defer func() {
+		for _, key := range held {
+			f.keys.unlock(key)
+		}
+	}()
+	var ready []link
+	for _, l := range links {
+		if !f.keys.try(l.key) {
+			f.mu.Lock()
+			f.missed = true
+			f.mu.Unlock()
+			continue
+		}
+		held = append(held, l.key)
+		// Again under the lock: a download may have been faster.
+		now, ok, err := f.linkOf(l.key)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			continue
+		}
+		if now.upto > 0 {
+			clear, err := f.isNewest(ctx, now)
+			if err != nil {
+				return err
+			}
+			if !clear {
+				meet = append(meet, now.key)
+				continue
+			}
+		}
+		ready = append(ready, now)
+	}
+	if err := f.linkAll(ctx, ready); err != nil {
+		return err
+	}
+	for _, key := range held {
+		f.keys.unlock(key)
+	}
+	held = nil
+	if len(meet) == 0 {
+		return nil
+	}
+	disk, err := f.open()
+	if err != nil {
+		return err
+	}
+	for _, key := range meet {
+		if err := f.reconcile(ctx, disk, key, f.headsOf(key)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// links gives everything that is to be linked.
+func (f *Folder) links() ([]link, error) {
+	var out []link
+	err := f.store.View(func(tx *state.Tx) error {
+		lines, err := tx.Lines()
+		if err != nil {
+			return err
+		}
+		return tx.Files(func(key string, rec state.File) error {
+			if l, ok := linkFrom(key, rec, lines[key]); ok {
+				out = append(out, l)
+			}
+			return nil
+		})
+	})
+	return out, err
+}
+
+func (f *Folder) linkOf(key string) (link, bool, error) {
+	rec, line, err := f.load(key)
+	if err != nil {
+		return link{}, false, err
+	}
+	l, ok := linkFrom(key, rec, line)
+	return l, ok, nil
+}
+
+func linkFrom(key string, rec state.File, line []state.Stashed) (link, bool) {
+	var tip *state.Stashed
+	for i := range line {
+		if line[i].Snapshot == "" {
+			break
+		}
+		tip = &line[i]
+	}
+	if tip != nil {
+		return link{key, tip.Relpath, tip.Snapshot, tip.ID, tip.Content}, true
+	}
+	if rec.Head != "" && rec.Head != rec.Linked {
+		return link{key: key, relpath: rec.Relpath, cap: rec.Head}, true
+	}
+	return link{}, false
+}
+
+// isNewest says whether every other head of the path is an ancestor.
+func (f *Folder) isNewest(ctx context.Context, l link) (bool, error) {
+	rec, line, err := f.load(l.key)
+	if err != nil {
+		return false, err
+	}
+	for _, h := range f.headsOf(l.key) {
+		s, err := f.trusted(ctx, l.key, h)
+		if err == nil {
+			var c conflict.Case
+			c, err = f.caseOf(ctx, rec, line, h.cap, s)
+			if err == nil && c.Relation != conflict.Older && c.Relation != conflict.Same {
+				return false, nil
+			}
+		}
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err != nil && !condemned(err) {
+			// A version that nobody can read any more must not stop us for ever.
+			f.log.Warn("another participant's version cannot be read", "participant", h.name)
+		}
+	}
+	return true, nil
+}
+
+func (f *Folder) linkAll(ctx context.Context, ready []link) error {
+	if len(ready) == 0 {
+		return nil
+	}
+	changes := make([]Change, 0, len(ready))
+	for _, l := range ready {
+		changes = append(changes, Change{Entry: Entry{Name: snapshot.Mangle(snapshot.Key(l.relpath)), Read: l.cap}})
+	}
+	if err := f.fault("link.ready"); err != nil {
+		return err
+	}
+	if err := f.opt.Grid.Update(ctx, f.config().Personal, changes); err != nil {
+		return fmt.Errorf("publishing: %w", err)
+	}
+	if err := f.fault("link.updated"); err != nil {
+		return err
+	}
+	if err := f.linked(ready); err != nil {
+		return err
+	}
+	f.touch()
+	return f.fault("link.recorded")
+}
+
+// linked records that our Personal directory holds these.
+func (f *Folder) linked(ready []link) error {
+	var dropped []state.Stashed
+	err := f.store.Update(func(tx *state.Tx) error {
+		dropped = nil
+		for _, l := range ready {
+			rec, _, err := tx.File(l.key)
+			if err != nil {
+				return err
+			}
+			rec.Linked = l.cap
+			if l.upto > 0 {
+				line, err := tx.Line(l.key)
+				if err != nil {
+					return err
+				}
+				rec.Head, rec.Content, rec.Mine = l.cap, l.content, true
+				first := true
+				for _, v := range line {
+					if v.ID <= l.upto {
+						dropped = append(dropped, v)
+						err = tx.DropStashed(v)
+					} else if first {
+						first = false
+						v.Parents = []remote.Cap{l.cap}
+						err = tx.PutStashed(v)
+					}
+					if err != nil {
+						return err
+					}
+				}
+			}
+			if err := tx.PutFile(l.key, rec); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		f.store.Discard(dropped)
+	}
+	return err
+}
+
+// compareOwn reads our Personal directory when it is not what it was, and
+// brings the records in line: a crash may have separated the two, and what we
+// wrote must stand.
+func (f *Folder) compareOwn(ctx context.Context) error {
+	f.linkMu.Lock()
+	defer f.linkMu.Unlock()
+	cfg := f.config()
+	v, err := f.opt.Grid.Version(ctx, cfg.Personal)
+	if err != nil {
+		return fmt.Errorf("asking for our directory: %w", err)
+	}
+	f.mu.Lock()
+	same := f.personal != "" && f.personal == v
+	f.mu.Unlock()
+	if same {
+		return nil
+	}
+	entries, v, err := f.opt.Grid.List(ctx, cfg.Personal)
+	if err != nil {
+		return fmt.Errorf("reading our directory: %w", err)
+	}
+	have := map[string]remote.Cap{}
+	model := false
+	for _, e := range entries {
+		if e.Name == snapshot.MetadataName {
+			model = true
+			continue
+		}
+		if relpath, err := snapshot.Unmangle(e.Name); err == nil {
+			have[snapshot.Key(relpath)] = e.Read
+		}
+	}
+	if !model {
+		if err := writeModel(ctx, f.opt.Grid, cfg.Personal); err != nil {
+			return err
+		}
+	}
+	var found []link
+	err = f.store.Update(func(tx *state.Tx) error {
+		found = nil
+		lines, err := tx.Lines()
+		if err != nil {
+			return err
+		}
+		stale := map[string]state.File{}
+		err = tx.Files(func(key string, rec state.File) error {
+			for _, s := range lines[key] {
+				if s.Snapshot != "" && s.Snapshot == have[key] {
+					// Linked before a crash, recorded now.
+					found = append(found, link{key, s.Relpath, s.Snapshot, s.ID, s.Content})
+					return nil
+				}
+			}
+			if rec.Linked != have[key] {
+				rec.Linked = have[key]
+				stale[key] = rec
+			}
+			return nil
+		})
+		for key, rec := range stale {
+			if err := tx.PutFile(key, rec); err != nil {
+				return err
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 {
+		if err := f.linked(found); err != nil {
+			return err
+		}
+	}
+	f.mu.Lock()
+	f.personal = v
+	f.mu.Unlock()
+	return nil
+}
+
+func writeModel(ctx context.Context, g Grid, dir Cap) error {
+	file, err := g.PutFile(ctx, strings.NewReader(snapshot.DirectoryMetadata), int64(len(snapshot.DirectoryMetadata)))
+	if err != nil {
+		return err
+	}
+	return g.Update(ctx, dir, []Change{{Entry: Entry{Name: snapshot.MetadataName, Read: file}}})
+}
+
+// modelOne says whether a directory's @metadata names the version that we know.
+func modelOne(ctx context.Context, g Grid, file Cap) (bool, error) {
+	if size, ok := contentSize(file); remote.KindOf(file) != remote.File || !ok || size > 4096 {
+		return false, nil
+	}
+	var buf bytes.Buffer
+	if err := g.Get(ctx, file, &buf); err != nil {
+		return false, fmt.Errorf("reading the folder's version: %w", err)
+	}
+	var top map[string]json.RawMessage
+	if json.Unmarshal(buf.Bytes(), &top) != nil {
+		return false, nil
+	}
+	return string(top["version"]) == "1", nil
+}

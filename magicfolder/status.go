@@ -1,0 +1,366 @@
+package magicfolder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"warren/magicfolder/fsys"
+	"warren/magicfolder/scan"
+	"warren/magicfolder/state"
+)
+
+// The words of Status.State.
+const (
+	StateStopped  = "stopped"    // the folder does not run
+	StateStarting = "starting"   // nothing is known yet
+	StateOffline  = "offline"    // the grid did not answer the last poll
+	StateWaiting  = "waiting"    // edits wait in the stash; Reason says for what
+	StateSyncing  = "syncing"    // something is on its way
+	StateProblem  = "problem"    // some files cannot be synced; see Errors
+	StateCurrent  = "up to date" // the last poll succeeded and nothing is left to do
+)
+
+// Count of work.
+type Count struct {
+	Files int   `json:"files"`
+	Bytes int64 `json:"bytes"`
+}
+
+// Status is what a folder says about itself. All strings are safe to print.
+type Status struct {
+	Name        string    `json:"name"`
+	Dir         string    `json:"dir"`
+	Participant string    `json:"participant"`
+	State       string    `json:"state"`
+	Reason      string    `json:"reason,omitempty"`
+	Running     bool      `json:"running"`
+	LastPoll    time.Time `json:"last_poll,omitzero"` // the last that succeeded
+	LastScan    time.Time `json:"last_scan,omitzero"`
+	Files       int       `json:"files"` // at the last full scan
+	Bytes       int64     `json:"bytes"`
+	ToUpload    Count     `json:"to_upload"`
+	ToDownload  Count     `json:"to_download"` // Bytes of those whose size is known
+	ToLink      int       `json:"to_link"`     // versions taken over, not yet in our directory
+	Changing    int       `json:"changing"`    // files being written to
+	Sent        int64     `json:"sent"`        // bytes, both since the start
+	Received    int64     `json:"received"`
+
+	Participants []ParticipantStatus `json:"participants"`
+	Conflicts    []ConflictStatus    `json:"conflicts"`
+	Errors       []FileStatus        `json:"errors"` // files that could not be synced
+	Notes        []FileStatus        `json:"notes"`  // files that some systems cannot hold
+	Alarms       []string            `json:"alarms"` // participants' misbehaviour
+}
+
+// ParticipantStatus is one entry of the Collective.
+type ParticipantStatus struct {
+	Name  string `json:"name"`
+	Self  bool   `json:"self,omitempty"`
+	Files int    `json:"files"`
+	Error string `json:"error,omitempty"`
+}
+
+// ConflictStatus is one conflict file that is still there.
+type ConflictStatus struct {
+	Path string `json:"path"`
+	File string `json:"file"`
+	Name string `json:"participant"`
+}
+
+// FileStatus is a remark about one path.
+type FileStatus struct {
+	Path    string    `json:"path"`
+	Message string    `json:"message"`
+	Since   time.Time `json:"since,omitzero"`
+}
+
+type fileError struct {
+	path, message string
+	since         time.Time
+}
+
+// statusState is guarded by Folder.mu.
+type statusState struct {
+	lastPoll, lastScan, active time.Time
+	pollErr, waiting, disk     error
+	watch                      error
+	scanned                    bool
+	files                      int
+	bytes                      int64
+	toLook                     int
+	sent, received             int64
+	errors                     map[string]fileError // by key
+	problems, notes            map[string]string
+	alarms                     map[string]string
+}
+
+func newStatusState() statusState {
+	return statusState{errors: map[string]fileError{}, problems: map[string]string{}, notes: map[string]string{}, alarms: map[string]string{}}
+}
+
+const maxAlarms = 200
+
+// raise notes an alarm; f.mu is held.
+func (f *Folder) raise(key, message string) {
+	message = fsys.Printable(message)
+	if f.stat.alarms[key] == message {
+		return
+	}
+	if len(f.stat.alarms) >= maxAlarms {
+		return
+	}
+	f.stat.alarms[key] = message
+	f.log.Warn("alarm", "what", message)
+}
+
+func (f *Folder) alarm(key, message string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.raise(key, message)
+}
+
+// clearAlarms forgets those whose key starts so; f.mu is held.
+func (f *Folder) clearAlarms(prefix string) {
+	maps.DeleteFunc(f.stat.alarms, func(k, _ string) bool { return strings.HasPrefix(k, prefix) })
+}
+
+func (f *Folder) dropAlarm(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.stat.alarms, key)
+}
+
+func (f *Folder) touch() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stat.active = f.now()
+}
+
+func (f *Folder) sentBytes(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stat.sent += n
+}
+
+func (f *Folder) receivedBytes(n int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stat.received += n
+}
+
+func (f *Folder) setToLook(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stat.toLook = n
+}
+
+func (f *Folder) setLooked() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stat.toLook--
+}
+
+func (f *Folder) setDisk(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stat.disk = err
+}
+
+func (f *Folder) setWatch(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stat.watch = err
+}
+
+func (f *Folder) setWaiting(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	f.stat.waiting = err
+}
+
+func (f *Folder) setPolled(err error) {
+	f.mu.Lock()
+	recovered := err == nil && (f.stat.pollErr != nil || f.stat.waiting != nil)
+	f.stat.pollErr = err
+	if err == nil {
+		f.stat.lastPoll = f.now()
+	}
+	f.mu.Unlock()
+	if recovered {
+		// Servers are back: what waits in the stash goes on.
+		poke(f.wakePush)
+	}
+}
+
+func (f *Folder) setFileError(key, path string, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, ok := f.stat.errors[key]
+	if !ok {
+		old.since = f.now()
+	}
+	if msg := err.Error(); msg != old.message {
+		f.log.Warn("a file cannot be synced", "path", fsys.Printable(path), "error", msg)
+		old.message = msg
+	}
+	old.path = path
+	f.stat.errors[key] = old
+}
+
+func (f *Folder) clearFileError(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.stat.errors, key)
+}
+
+func (f *Folder) noteScan(res scan.Result, whole bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if whole {
+		f.stat.lastScan, f.stat.scanned = f.now(), true
+		f.stat.files, f.stat.bytes = res.Files, res.Bytes
+		f.stat.problems, f.stat.notes = res.Problems, res.Notes
+		return
+	}
+	maps.Copy(f.stat.problems, res.Problems)
+	maps.Copy(f.stat.notes, res.Notes)
+}
+
+// Status describes the folder as it is now. It never says that it is up to date
+// unless the grid has answered lately and nothing is left to do.
+func (f *Folder) Status() Status {
+	f.mu.Lock()
+	st := Status{
+		Name: f.cfg.Name, Dir: f.cfg.Dir, Participant: f.cfg.Author, Running: f.running,
+		LastPoll: f.stat.lastPoll, LastScan: f.stat.lastScan, Files: f.stat.files, Bytes: f.stat.bytes,
+		Changing: len(f.recheck), Sent: f.stat.sent, Received: f.stat.received,
+		Conflicts: []ConflictStatus{}, Errors: []FileStatus{}, Notes: []FileStatus{}, Alarms: []string{},
+	}
+	s := f.stat
+	for _, e := range s.errors {
+		st.Errors = append(st.Errors, FileStatus{fsys.Printable(e.path), fsys.Printable(e.message), e.since})
+	}
+	for p, why := range s.problems {
+		st.Errors = append(st.Errors, FileStatus{Path: fsys.Printable(p), Message: why})
+	}
+	for p, why := range s.notes {
+		st.Notes = append(st.Notes, FileStatus{Path: fsys.Printable(p), Message: why})
+	}
+	st.Alarms = slices.AppendSeq(st.Alarms, maps.Values(s.alarms))
+	if f.cfg.Enrolled {
+		st.Participants = append(st.Participants, ParticipantStatus{Name: f.cfg.Author, Self: true})
+	}
+	todo := map[string]Cap{}
+	for _, p := range f.peers {
+		ps := ParticipantStatus{Name: fsys.Printable(p.name), Files: len(p.heads)}
+		if p.err != nil {
+			ps.Error = p.err.Error()
+		}
+		st.Participants = append(st.Participants, ps)
+		for key := range p.todo {
+			todo[key] = p.heads[key]
+		}
+	}
+	disk := f.disk
+	now := f.now()
+	f.mu.Unlock()
+
+	err := f.store.View(func(tx *state.Tx) error {
+		lines, err := tx.Lines()
+		if err != nil {
+			return err
+		}
+		for _, line := range lines {
+			st.ToUpload.Files++
+			for _, v := range line {
+				if v.Content == "" {
+					st.ToUpload.Bytes += v.Size
+				}
+			}
+		}
+		for key, c := range todo {
+			rec, _, err := tx.File(key)
+			if err != nil {
+				return err
+			}
+			if rec.Head == c && len(lines[key]) == 0 {
+				continue
+			}
+			st.ToDownload.Files++
+			if k, ok, err := tx.Known(c); err != nil {
+				return err
+			} else if ok {
+				n, _ := contentSize(k.Content)
+				st.ToDownload.Bytes += n
+			}
+		}
+		return tx.Files(func(key string, rec state.File) error {
+			if rec.Head != "" && rec.Content != "" && len(st.Participants) > 0 && st.Participants[0].Self {
+				st.Participants[0].Files++
+			}
+			if rec.Head != rec.Linked && len(lines[key]) == 0 {
+				st.ToLink++
+			}
+			for _, c := range rec.Conflicts {
+				if disk != nil {
+					if _, err := disk.Lstat(c.Path); err != nil {
+						continue
+					}
+				}
+				st.Conflicts = append(st.Conflicts, ConflictStatus{fsys.Printable(rec.Relpath), fsys.Printable(c.Path), fsys.Printable(c.Name)})
+			}
+			return nil
+		})
+	})
+	slices.Sort(st.Alarms)
+	for _, list := range [][]FileStatus{st.Errors, st.Notes} {
+		slices.SortFunc(list, func(a, b FileStatus) int { return strings.Compare(a.Path, b.Path) })
+	}
+	slices.SortFunc(st.Participants, func(a, b ParticipantStatus) int { return strings.Compare(a.Name, b.Name) })
+	st.State, st.Reason = f.summary(st, s, now, err)
+	return st
+}
+
+func (f *Folder) summary(st Status, s statusState, now time.Time, err error) (string, string) {
+	left := st.ToUpload.Files + st.ToDownload.Files + st.ToLink + st.Changing
+	switch {
+	case err != nil:
+		return StateProblem, err.Error()
+	case s.disk != nil:
+		return StateProblem, s.disk.Error()
+	case s.pollErr != nil && errors.Is(s.pollErr, ErrUnhappy):
+		return StateWaiting, waitReason(s.pollErr, st)
+	case s.pollErr != nil:
+		return StateOffline, s.pollErr.Error()
+	case s.waiting != nil:
+		return StateWaiting, waitReason(s.waiting, st)
+	case !st.Running && s.lastPoll.IsZero():
+		return StateStopped, ""
+	case s.lastPoll.IsZero() || !s.scanned:
+		return StateStarting, ""
+	case now.Sub(s.lastPoll) > max(3*f.opt.Poll, 30*time.Second) && left == 0:
+		return StateOffline, "no answer from the grid for a while"
+	case left > 0:
+		return StateSyncing, ""
+	case len(st.Errors) > 0:
+		return StateProblem, fmt.Sprintf("%d files cannot be synced", len(st.Errors))
+	case s.watch != nil:
+		return StateCurrent, scan.ErrWatch.Error()
+	}
+	return StateCurrent, ""
+}
+
+func waitReason(err error, st Status) string {
+	if errors.Is(err, ErrUnhappy) {
+		return fmt.Sprintf("%v: %d files wait and go on by themselves", ErrUnhappy, st.ToUpload.Files+st.ToLink)
+	}
+	return err.Error()
+}
