@@ -1,0 +1,583 @@
+package mutable
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"warren/node/caps"
+	"warren/node/storage"
+)
+
+var ctx = context.Background()
+
+func mustCreate(t *testing.T, s *Store, contents []byte) caps.SSKWrite {
+	t.Helper()
+	key := testKey(t) // making one takes longer than most tests
+	if err := s.CreateWithKey(ctx, key, contents); err != nil {
+		t.Fatal(err)
+	}
+	return key.Cap()
+}
+
+func mustRead(t *testing.T, s *Store, file caps.SSKWrite) string {
+	t.Helper()
+	b, _, err := s.Read(ctx, file.Read())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func appendText(text string) func([]byte) ([]byte, error) {
+	return func(old []byte) ([]byte, error) {
+		if bytes.Contains(old, []byte(text)) {
+			return nil, nil
+		}
+		return append(bytes.Clone(old), text...), nil
+	}
+}
+
+func TestRoundTrip(t *testing.T) {
+	for _, e := range [][2]int{{1, 1}, {3, 5}, {3, 10}, {7, 10}} {
+		for _, size := range []int{0, 1, e[0], 3000, 70_000} {
+			g := newTestGrid(t, 5)
+			s := g.store(t, Options{Needed: e[0], Happy: 1, Total: e[1]})
+			want := testContents(size)
+			file := mustCreate(t, s, want)
+			if got := mustRead(t, s, file); got != string(want) {
+				t.Fatalf("%v, %d bytes: others came back", e, size)
+			}
+			v1, err := s.Version(ctx, file.Read())
+			if err != nil || v1.Seqnum != 1 {
+				t.Fatalf("version %v, %v", v1, err)
+			}
+			if err := s.Overwrite(ctx, file, []byte("short")); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Modify(ctx, file, appendText(" and more")); err != nil {
+				t.Fatal(err)
+			}
+			b, v3, err := s.Read(ctx, file.Read())
+			if err != nil || string(b) != "short and more" || v3.Seqnum != 3 {
+				t.Fatalf("%q, %v, %v", b, v3, err)
+			}
+			if v, err := s.Version(ctx, file.Read()); v != v3 || err != nil {
+				t.Fatalf("Version says %v, Read %v, %v", v, v3, err)
+			}
+			// Nothing to do, nothing done.
+			if err := s.Modify(ctx, file, appendText(" and more")); err != nil {
+				t.Fatal(err)
+			}
+			if v, _ := s.Version(ctx, file.Read()); v != v3 {
+				t.Fatalf("a change that changes nothing made version %v", v)
+			}
+			for _, shares := range g.shares(file.StorageIndex()) {
+				for n, b := range shares {
+					if sh, err := ParseShare(b); err != nil || len(sh.Marshal()) != len(b) || sh.Seqnum != 3 {
+						t.Fatalf("share %d on a server: %v", n, err)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestNotFound(t *testing.T) {
+	g := newTestGrid(t, 4)
+	s := g.store(t, Options{Needed: 2, Happy: 2, Total: 3})
+	file := testKey(t).Cap()
+	if _, _, err := s.Read(ctx, file.Read()); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	if _, err := s.Version(ctx, file.Read()); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	if err := s.Overwrite(ctx, file, nil); !errors.Is(err, ErrNotFound) {
+		t.Error(err)
+	}
+	g.at(file.StorageIndex(), 0).set(func(s *testServer) { s.down = true })
+	if _, _, err := s.Read(ctx, file.Read()); !errors.Is(err, ErrNotEnoughShares) {
+		t.Error("with a server away nothing is known:", err)
+	}
+	g.servers = nil
+	if _, _, err := s.Read(ctx, file.Read()); !errors.Is(err, ErrNotEnoughShares) {
+		t.Error(err)
+	}
+	if _, err := s.Create(ctx, nil); !errors.Is(err, ErrUnhappy) {
+		t.Error(err)
+	}
+}
+
+// Whatever of a share is damaged: k intact ones are enough, fewer are an error,
+// wrong bytes never come back, and the next write makes the file whole.
+func TestCorruption(t *testing.T) {
+	const k, n = 3, 5
+	fields := map[string]func(sh *Share, o offsets) (from, to uint64){}
+	fixed := func(from, to uint64) func(*Share, offsets) (uint64, uint64) {
+		return func(*Share, offsets) (uint64, uint64) { return from, to }
+	}
+	for name, r := range map[string][2]uint64{
+		"version": {0, 1}, "seqnum": {1, 9}, "root hash": {9, 41}, "IV": {41, 57}, "k": {57, 58}, "n": {58, 59},
+		"segment size": {59, 67}, "data length": {67, 75}, "signature offset": {75, 79}, "chain offset": {79, 83},
+		"tree offset": {83, 87}, "data offset": {87, 91}, "private key offset": {91, 99}, "public key": {107, 108},
+	} {
+		fields[name] = fixed(r[0], r[1])
+	}
+	fields["public key, middle"] = fixed(200, 201)
+	fields["signature"] = func(_ *Share, o offsets) (uint64, uint64) { return o.signature + 5, o.signature + 6 }
+	fields["chain, number"] = func(_ *Share, o offsets) (uint64, uint64) { return o.chain, o.chain + 2 }
+	fields["chain, hash"] = func(_ *Share, o offsets) (uint64, uint64) { return o.chain + 2, o.chain + 34 }
+	fields["block hash tree"] = func(_ *Share, o offsets) (uint64, uint64) { return o.blocks, o.data }
+	fields["block"] = func(_ *Share, o offsets) (uint64, uint64) { return o.data, o.privateKey }
+	fields["cut off in the block"] = nil
+
+	for name, where := range fields {
+		for _, size := range []int{100, 30_000} { // within the first question, and beyond
+			t.Run(fmt.Sprint(name, " ", size), func(t *testing.T) {
+				g := newTestGrid(t, n)
+				s := g.store(t, Options{Needed: k, Happy: n, Total: n, Attempts: 8})
+				want := string(testContents(size))
+				file := mustCreate(t, s, []byte(want))
+				si := file.StorageIndex()
+				damage := func(i int) {
+					for num, b := range g.shares(si)[i] {
+						sh, err := ParseShare(b)
+						if err != nil {
+							continue // damaged already
+						}
+						_, o, _ := parseHeader(b)
+						b = bytes.Clone(b)
+						if where == nil {
+							b = b[:o.data+1]
+						} else {
+							from, to := where(&sh, o)
+							for j := from; j < to; j++ {
+								b[j] ^= 0x55
+							}
+						}
+						g.put(file, i, num, b)
+					}
+				}
+				damage(0)
+				damage(3)
+				reader := g.store(t, Options{Needed: k, Happy: n, Total: n})
+				if got := mustRead(t, reader, file); got != want {
+					t.Fatal("wrong bytes")
+				}
+				if err := reader.Modify(ctx, file, appendText("more")); err != nil {
+					t.Fatal(err)
+				}
+				whole := 0
+				for _, shares := range g.shares(si) {
+					for _, b := range shares {
+						if sh, err := ParseShare(b); err == nil && sh.Seqnum == 2 {
+							whole++
+						}
+					}
+				}
+				if whole != n {
+					t.Fatalf("%d shares are whole after a write", whole)
+				}
+				for i := range 3 {
+					damage(i)
+				}
+				if name == "signature" {
+					return // one intact signature proves the header of all
+				}
+				got, _, err := g.store(t, Options{Needed: k, Happy: n, Total: n}).Read(ctx, file.Read())
+				if !errors.Is(err, ErrNotEnoughShares) {
+					t.Fatalf("read %d bytes from two intact shares of three, %v", len(got), err)
+				}
+			})
+		}
+	}
+}
+
+// A private key that is damaged in some shares is taken from another; in all, no
+// write is possible and reading still is.
+func TestCorruptPrivateKey(t *testing.T) {
+	g := newTestGrid(t, 3)
+	s := g.store(t, Options{Needed: 2, Happy: 3, Total: 3})
+	file := mustCreate(t, s, []byte("text"))
+	damage := func(i int) {
+		for num, b := range g.shares(file.StorageIndex())[i] {
+			_, o, err := parseHeader(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b = bytes.Clone(b)
+			b[o.privateKey+100] ^= 1
+			g.put(file, i, num, b)
+		}
+	}
+	damage(0)
+	damage(1)
+	other := g.store(t, Options{Needed: 2, Happy: 3, Total: 3})
+	if err := other.Modify(ctx, file, appendText(" 2")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		damage(i)
+	}
+	last := g.store(t, Options{Needed: 2, Happy: 3, Total: 3})
+	if err := last.Modify(ctx, file, appendText(" 3")); !errors.Is(err, ErrNotEnoughShares) {
+		t.Error(err)
+	}
+	if got := mustRead(t, last, file); got != "text 2" {
+		t.Errorf("%q", got)
+	}
+}
+
+// With up to k servers stuck at an old version, the newest is read; a Store that
+// has seen the newest asks everybody before it believes an old one.
+func TestStaleServers(t *testing.T) {
+	const k, n = 3, 10
+	for _, stale := range []int{k - 1, k} {
+		g := newTestGrid(t, n)
+		s := g.store(t, Options{Needed: k, Happy: 7, Total: n})
+		file := mustCreate(t, s, []byte("old"))
+		before := g.shares(file.StorageIndex())
+		if err := s.Overwrite(ctx, file, []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+		for i := range stale {
+			g.at(file.StorageIndex(), i).set(func(s *testServer) { s.frozen = before[i] })
+		}
+		if got := mustRead(t, g.store(t, Options{Needed: k, Happy: 7, Total: n}), file); got != "new" {
+			t.Errorf("%d stale: %q", stale, got)
+		}
+	}
+	g := newTestGrid(t, n)
+	s := g.store(t, Options{Needed: k, Happy: 3, Total: n})
+	file := mustCreate(t, s, []byte("old"))
+	before := g.shares(file.StorageIndex())
+	if err := s.Overwrite(ctx, file, []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 7 { // more than the first question reaches
+		g.at(file.StorageIndex(), i).set(func(s *testServer) { s.frozen = before[i] })
+	}
+	if got := mustRead(t, s, file); got != "new" {
+		t.Errorf("a Store that knows better reads %q", got)
+	}
+}
+
+// Servers that lie: shares of another file, unsigned sequence numbers, answers
+// beside the question.
+func TestLyingServers(t *testing.T) {
+	const k, n = 2, 4
+	lies := map[string]func(int, []byte) []byte{
+		"a high sequence number": func(_ int, b []byte) []byte { b[1] = 0x7f; return b },
+		"nothing":                func(_ int, b []byte) []byte { return nil },
+		"rubbish":                func(_ int, b []byte) []byte { return bytes.Repeat([]byte{0}, 200) },
+		"MDMF":                   func(_ int, b []byte) []byte { b[0] = 1; return b },
+	}
+	for name, lie := range lies {
+		g := newTestGrid(t, n)
+		s := g.store(t, Options{Needed: k, Happy: 3, Total: n})
+		file := mustCreate(t, s, []byte("text"))
+		g.at(file.StorageIndex(), 0).set(func(s *testServer) { s.mangle = lie })
+		if err := s.Modify(ctx, file, appendText(" 2")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if v, err := s.Version(ctx, file.Read()); err != nil || v.Seqnum != 2 {
+			t.Errorf("%s: version %v, %v", name, v, err)
+		}
+	}
+
+	g := newTestGrid(t, n)
+	s := g.store(t, Options{Needed: k, Happy: 3, Total: n})
+	file := mustCreate(t, s, []byte("text"))
+	other, err := s.Create(ctx, []byte("another file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := g.shares(other.StorageIndex())[0]
+	g.at(file.StorageIndex(), 0).set(func(s *testServer) { s.frozen = foreign })
+	if got := mustRead(t, s, file); got != "text" {
+		t.Errorf("%q", got)
+	}
+	g.at(file.StorageIndex(), 0).set(func(s *testServer) { s.frozen = map[int][]byte{300: {1}, -1: {2}} })
+	if got := mustRead(t, s, file); got != "text" {
+		t.Errorf("%q", got)
+	}
+	// A server that refuses every write without a reason is worked around.
+	g.at(file.StorageIndex(), 0).set(func(s *testServer) { s.frozen, s.refuses = nil, true })
+	if err := s.Modify(ctx, file, appendText(" 2")); err != nil {
+		t.Error(err)
+	}
+	if got := mustRead(t, s, file); got != "text 2" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestFullServers(t *testing.T) {
+	const k, n = 3, 5
+	g := newTestGrid(t, n)
+	s := g.store(t, Options{Needed: k, Happy: 4, Total: n})
+	file := mustCreate(t, s, []byte("text"))
+	si := file.StorageIndex()
+	g.at(si, 0).set(func(s *testServer) { s.full = true })
+	if err := s.Modify(ctx, file, appendText(" 2")); err != nil {
+		t.Fatal("four of five servers are enough:", err)
+	}
+	g.at(si, 1).set(func(s *testServer) { s.full = true })
+	err := s.Modify(ctx, file, appendText(" 3"))
+	var unhappy *UnhappyError
+	if !errors.Is(err, ErrUnhappy) || !errors.As(err, &unhappy) || unhappy.Placed != 3 || unhappy.Wanted != 4 || !errors.Is(err, storage.ErrNoSpace) {
+		t.Fatalf("three servers are too few: %v", err)
+	}
+	// A server that says "written" and has not is noticed.
+	g.at(si, 1).set(func(s *testServer) { s.full, s.liesFull = false, true })
+	if err := s.Modify(ctx, file, appendText(" 4")); !errors.Is(err, ErrUnhappy) {
+		t.Fatal("believed:", err)
+	}
+	if _, err := s.Create(ctx, []byte("new")); !errors.Is(err, ErrUnhappy) {
+		t.Fatal("believed:", err)
+	}
+	g.at(si, 1).set(func(s *testServer) { s.liesFull = false })
+	g.at(si, 0).set(func(s *testServer) { s.full = false })
+	if err := s.Modify(ctx, file, appendText(" 5")); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustRead(t, s, file); !strings.HasPrefix(got, "text 2") || !strings.HasSuffix(got, " 5") {
+		t.Errorf("%q", got)
+	}
+}
+
+// Below happy nothing is written at all.
+func TestUnhappyWritesNothing(t *testing.T) {
+	g := newTestGrid(t, 5)
+	s := g.store(t, Options{Needed: 3, Happy: 4, Total: 5})
+	file := mustCreate(t, s, []byte("text"))
+	for i := range 2 {
+		g.at(file.StorageIndex(), i).set(func(s *testServer) { s.down = true })
+	}
+	writes := func() (n int) {
+		for _, s := range g.tests {
+			n += s.writes
+		}
+		return n
+	}
+	before := writes()
+	err := s.Modify(ctx, file, appendText(" 2"))
+	var unhappy *UnhappyError
+	if !errors.As(err, &unhappy) || unhappy.Written || unhappy.Placed != 3 {
+		t.Fatal(err)
+	}
+	if _, err := s.Create(ctx, nil); !errors.Is(err, ErrUnhappy) {
+		t.Fatal(err)
+	}
+	if got := mustRead(t, s, file); got != "text" {
+		t.Errorf("%q", got)
+	}
+	if writes() != before+5 && writes() != before {
+		t.Errorf("%d writes", writes()-before)
+	}
+	g.at(file.StorageIndex(), 0).set(func(s *testServer) { s.down = false })
+	if err := s.Modify(ctx, file, appendText(" 2")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A writer dies after j of its writes: the file is the old one or the new one,
+// and the next writer builds on that and makes it whole.
+func TestKilledWriter(t *testing.T) {
+	const k, n = 3, 5
+	for j := range n + 1 {
+		g := newTestGrid(t, n)
+		s := g.store(t, Options{Needed: k, Happy: 4, Total: n})
+		file := mustCreate(t, s, []byte("base"))
+		left := make(chan struct{}, j)
+		for range j {
+			left <- struct{}{}
+		}
+		for _, ts := range g.tests {
+			ts.set(func(s *testServer) {
+				s.before = func(write bool) error {
+					if !write {
+						return nil
+					}
+					select {
+					case <-left:
+						return nil
+					default:
+						return errDown
+					}
+				}
+			})
+		}
+		err := s.Modify(ctx, file, appendText(" killed"))
+		if j < 4 && err == nil {
+			t.Errorf("after %d writes: acknowledged", j)
+		}
+		for _, ts := range g.tests {
+			ts.set(func(s *testServer) { s.before = nil })
+		}
+		next := g.store(t, Options{Needed: k, Happy: 4, Total: n})
+		got := mustRead(t, next, file)
+		if want := map[bool]string{false: "base", true: "base killed"}[j >= k]; got != want {
+			t.Errorf("after %d writes: %q", j, got)
+		}
+		if err := next.Modify(ctx, file, appendText(" next")); err != nil {
+			t.Errorf("after %d writes: %v", j, err)
+		}
+		want := got + " next"
+		for _, shares := range g.shares(file.StorageIndex()) {
+			for _, b := range shares {
+				if sh, err := ParseShare(b); err != nil || sh.Seqnum < 2 {
+					t.Errorf("after %d writes: a share is left behind", j)
+				}
+			}
+		}
+		if got := mustRead(t, s, file); got != want {
+			t.Errorf("after %d writes: %q, want %q", j, got, want)
+		}
+	}
+}
+
+// What may be whole on servers that are away is not overwritten.
+func TestNewerVersion(t *testing.T) {
+	const k, n = 3, 5
+	g := newTestGrid(t, n)
+	s := g.store(t, Options{Needed: k, Happy: 3, Total: n})
+	file := mustCreate(t, s, []byte("base"))
+	si := file.StorageIndex()
+	old := g.shares(si)
+	if err := s.Modify(ctx, file, appendText(" acknowledged")); err != nil {
+		t.Fatal(err)
+	}
+	// Two servers fall back to the old version (a restored backup), two vanish.
+	for _, i := range []int{0, 1} {
+		for num, b := range old[i] {
+			g.put(file, i, num, b)
+		}
+	}
+	extra := g.add("v0-extra")
+	_ = extra
+	away := map[string]bool{}
+	for i, srv := range g.Permuted(si) {
+		if len(g.shares(si)[i]) > 0 && len(away) < 2 {
+			for _, b := range g.shares(si)[i] {
+				if sh, _ := ParseShare(b); sh.Seqnum == 2 {
+					away[srv.ID] = true
+				}
+			}
+		}
+	}
+	for id := range away {
+		g.tests[id].set(func(s *testServer) { s.down = true })
+	}
+	// Visible: two old shares, one new one. With a third old one a writer could
+	// build on the old version; it must not.
+	for num, b := range old[4] {
+		if sh, _ := ParseShare(b); sh.Seqnum == 1 {
+			for i, srv := range g.Permuted(si) {
+				if srv.ID == "v0-extra" {
+					g.put(file, i, num, b)
+				}
+			}
+		}
+	}
+	fresh := g.store(t, Options{Needed: k, Happy: 3, Total: n, Attempts: 8})
+	err := fresh.Modify(ctx, file, appendText(" lost"))
+	if !errors.Is(err, ErrNewerVersion) && !errors.Is(err, ErrNotEnoughShares) {
+		t.Fatal(err)
+	}
+	for id := range away {
+		g.tests[id].set(func(s *testServer) { s.down = false })
+	}
+	if err := fresh.Modify(ctx, file, appendText(" more")); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustRead(t, fresh, file); got != "base acknowledged more" {
+		t.Errorf("%q", got)
+	}
+}
+
+// Servers that never answer delay by Patience and no more.
+func TestHangingServer(t *testing.T) {
+	g := newTestGrid(t, 5)
+	s := g.store(t, Options{Needed: 2, Happy: 3, Total: 5, Patience: 20 * time.Millisecond})
+	file := mustCreate(t, s, testContents(30_000))
+	g.at(file.StorageIndex(), 0).set(func(s *testServer) { s.hangReads = true })
+	if got := mustRead(t, s, file); len(got) != 30_000 {
+		t.Errorf("%d bytes", len(got))
+	}
+	if err := s.Overwrite(ctx, file, []byte("new")); err != nil {
+		t.Fatal(err)
+	}
+	cctx, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, _, err := s.Read(cctx, file.Read()); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := s.Overwrite(cctx, file, nil); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+// A file made while one server was there spreads when there are more.
+func TestSpread(t *testing.T) {
+	g := newTestGrid(t, 1)
+	file := mustCreate(t, g.store(t, Options{Needed: 3, Happy: 1, Total: 5}), []byte("base"))
+	for i := range 4 {
+		g.add(fmt.Sprintf("v0-late%d", i))
+	}
+	s := g.store(t, Options{Needed: 3, Happy: 4, Total: 5})
+	if err := s.Modify(ctx, file, appendText(" 2")); err != nil {
+		t.Fatal(err)
+	}
+	for id, ts := range g.tests {
+		if id == "v0-server00" {
+			ts.set(func(s *testServer) { s.down = true })
+		}
+	}
+	if got := mustRead(t, s, file); got != "base 2" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestKeyAhead(t *testing.T) {
+	g := newTestGrid(t, 1)
+	s := g.store(t, Options{Needed: 1, Happy: 1, Total: 1, KeyAhead: true})
+	key := <-s.keys
+	if err := s.CreateWithKey(ctx, key, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreateWithKey(ctx, key, []byte("y")); !errors.Is(err, ErrUncoordinated) {
+		t.Error("a file was made twice:", err)
+	}
+	if got := mustRead(t, s, key.Cap()); got != "x" {
+		t.Errorf("%q", got)
+	}
+	if strings.Contains(fmt.Sprintf("%v %+v %#v", key, key, key), "0x") || fmt.Sprint(key) != "[mutable file key]" {
+		t.Error("a key prints")
+	}
+}
+
+func TestOptions(t *testing.T) {
+	g := newTestGrid(t, 1)
+	for _, o := range []Options{
+		{},
+		{Servers: g, LeaseSecret: []byte("x")},
+		{Servers: g, LeaseSecret: []byte("x"), Needed: 3, Happy: 1, Total: 2},
+		{Servers: g, LeaseSecret: []byte("x"), Needed: 1, Happy: 3, Total: 2},
+		{Servers: g, LeaseSecret: []byte("x"), Needed: 1, Happy: 1, Total: 256},
+		{Servers: g, Needed: 1, Happy: 1, Total: 1},
+		{LeaseSecret: []byte("x"), Needed: 1, Happy: 1, Total: 1},
+	} {
+		if _, err := New(o); err == nil {
+			t.Errorf("%d %d %d was accepted", o.Needed, o.Happy, o.Total)
+		}
+	}
+	s := g.store(t, Options{Needed: 1, Happy: 1, Total: 1})
+	if _, err := s.Create(ctx, make([]byte, MaxSize+1)); !errors.Is(err, ErrTooLarge) {
+		t.Error(err)
+	}
+}
