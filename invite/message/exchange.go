@@ -2,6 +2,7 @@ package message
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -163,6 +164,16 @@ func EncodeRefusal(reason string) []byte {
 		return []byte(`{"warren-v1": {"refused": "no reason given"}}`)
 	}
 	return b
+}
+
+// CheckRefusal gives the *Refusal that stands where another message was
+// expected; nil if it is none.
+func CheckRefusal(b []byte) error {
+	var refusal *Refusal
+	if _, err := ours(b); errors.As(err, &refusal) {
+		return refusal
+	}
+	return nil
 }
 
 // ParseAcknowledgement reads the newcomer's answer: an acknowledgement, or a
