@@ -30,7 +30,7 @@ func loadVectors(t testing.TB) []chkVector {
 	if err := json.Unmarshal(raw, &vs); err != nil {
 		t.Fatal(err)
 	}
-	if len(vs) < 100 {
+	if len(vs) < 80 {
 		t.Fatalf("only %d vectors", len(vs))
 	}
 	return vs
