@@ -26,8 +26,8 @@ type Secret []byte
 // String hides the secret.
 func (Secret) String() string { return "<secret>" }
 
-// GoString hides the secret.
-func (Secret) GoString() string { return "<secret>" }
+// Format hides the secret from every verb.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 
 // Config says how a Client stores and fetches.
 type Config struct {

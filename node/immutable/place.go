@@ -22,7 +22,7 @@ type target struct {
 	lease     storage.LeaseSecrets
 	upload    storage.Secret
 	held      map[int]bool // complete shares it says it has
-	allocated map[int]bool // shares it lets us write
+	allocated map[int]bool // shares it lets us write, or, with err, may have reserved
 	readonly  bool
 	err       error // what ended its part, or nil
 }
@@ -187,6 +187,9 @@ func (p *placement) allocate(ctx context.Context, t *target, shares []int) {
 		t.readonly = true
 	case err != nil:
 		t.err = err
+		for share := range asked { // perhaps it did, and only the answer was lost
+			t.allocated[share] = true
+		}
 	}
 }
 
@@ -231,9 +234,11 @@ func (p *placement) unhappy(h grid.Holdings) error {
 func (p *placement) abort(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.client.cfg.QueryTimeout)
 	defer cancel()
-	p.each(p.targets, func(t *target) {
-		for share := range t.allocated {
-			_ = t.Client.AbortImmutable(ctx, p.si, share, t.upload)
-		}
-	})
+	p.each(p.targets, func(t *target) { p.drop(ctx, t) })
+}
+
+func (p *placement) drop(ctx context.Context, t *target) {
+	for share := range t.allocated {
+		_ = t.Client.AbortImmutable(ctx, p.si, share, t.upload)
+	}
 }

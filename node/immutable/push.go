@@ -197,9 +197,15 @@ func (ps *pusher) wait() {
 }
 
 func (w *shareWriter) failure() error {
+	err, _ := w.blame()
+	return err
+}
+
+// blame is what failed, and whether the server is to blame.
+func (w *shareWriter) blame() (error, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.err
+	return w.err, w.err != nil && !w.late
 }
 
 // standing is what is there and what has not failed yet.
@@ -218,7 +224,7 @@ func (ps *pusher) unhappy() error {
 	var e *UnhappyError
 	if errors.As(err, &e) {
 		for _, w := range ps.writers {
-			if f := w.failure(); f != nil && !w.late {
+			if f, itself := w.blame(); itself {
 				e.Last = fmt.Errorf("share %d: %w", w.share, f)
 			}
 		}
@@ -230,11 +236,9 @@ func (ps *pusher) unhappy() error {
 func (ps *pusher) failed() map[string]error {
 	out := map[string]error{}
 	for _, w := range ps.writers {
-		w.mu.Lock()
-		if w.err != nil && !w.late {
-			out[w.t.ID] = w.err
+		if err, itself := w.blame(); itself {
+			out[w.t.ID] = err
 		}
-		w.mu.Unlock()
 	}
 	return out
 }
@@ -252,11 +256,17 @@ func (ps *pusher) pushed() int {
 	return n
 }
 
-// abandonFailed tells servers to drop what they did not take completely.
+// abandonFailed tells servers to drop what they did not take completely, or may
+// have allocated when their answer was lost.
 func (ps *pusher) abandonFailed(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ps.p.client.cfg.QueryTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
+	for _, t := range ps.p.targets {
+		if t.err != nil && len(t.allocated) > 0 {
+			wg.Go(func() { ps.p.drop(ctx, t) })
+		}
+	}
 	for _, w := range ps.writers {
 		if w.failure() != nil {
 			wg.Go(func() { _ = w.t.Client.AbortImmutable(ctx, ps.p.si, w.share, w.t.upload) })

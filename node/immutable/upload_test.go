@@ -391,8 +391,8 @@ func TestBadConfigurations(t *testing.T) {
 		}
 	}
 	c := Config{Convergence: testConvergence, LeaseSecret: testLeaseSecret}
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {
-		if s := fmt.Sprintf(verb, c); strings.Contains(s, "vectors") {
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x", "%d"} {
+		if s := fmt.Sprintf(verb, c); strings.Contains(s, "vectors") || strings.Contains(s, "636f6e76") || strings.Contains(s, "99 111") {
 			t.Errorf("%s prints the secrets", verb)
 		}
 	}

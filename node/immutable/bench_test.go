@@ -1,0 +1,50 @@
+package immutable
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"testing"
+)
+
+// To servers in memory: what encryption, coding, hashing and copying cost.
+func BenchmarkUpload(b *testing.B) {
+	data := pattern(32 << 20)
+	for _, p := range [][2]int{{3, 5}, {3, 10}} {
+		b.Run(fmt.Sprintf("%dof%d", p[0], p[1]), func(b *testing.B) {
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				b.StopTimer()
+				c := newClient(b, newGrid(b, p[1]), p[0], p[1], p[1])
+				b.StartTimer()
+				if _, err := c.Upload(b.Context(), bytes.NewReader(data), -1); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkDownload(b *testing.B) {
+	data := pattern(32 << 20)
+	for _, p := range [][2]int{{3, 5}, {3, 10}} {
+		b.Run(fmt.Sprintf("%dof%d", p[0], p[1]), func(b *testing.B) {
+			g := newGrid(b, p[1])
+			c := newClient(b, g, p[0], p[1], p[1])
+			cp := mustUpload(b, c, data).Cap
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				f, err := c.Open(b.Context(), cp)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := f.WriteRange(b.Context(), io.Discard, 0, -1); err != nil {
+					b.Fatal(err)
+				}
+				if err := f.Close(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
