@@ -210,11 +210,16 @@ func (p *ini) expand(section, raw string, depth int, budget *int) (string, error
 			if !ok {
 				return "", errors.New("reference to a key that is not there")
 			}
-			v, err := p.expand(section, ref, depth+1, budget)
-			if err != nil {
-				return "", err
+			if strings.Contains(ref, "%") {
+				v, err := p.expand(section, ref, depth+1, budget)
+				if err != nil {
+					return "", err
+				}
+				ref = v
+			} else {
+				*budget -= len(ref)
 			}
-			out.WriteString(v)
+			out.WriteString(ref)
 			raw = raw[end+2:]
 		default:
 			return "", errors.New("a percent sign must be doubled")

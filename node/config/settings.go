@@ -248,7 +248,7 @@ func readSettings(dir string, kind Kind, tahoe, own *ini) (Settings, []Warning, 
 		s.Tor.TorrcFile = below(dir, f)
 	}
 	s.Mailbox.Enabled = o.bool("mailbox", "enabled", false)
-	s.Mailbox.Ports = o.list("mailbox", "port")
+	s.Mailbox.Ports = o.ports("mailbox", "port")
 	s.Mailbox.Location = o.url("mailbox", "location")
 	s.InviteMailbox = o.url("invite", "mailbox")
 	if s.Mailbox.Enabled && len(s.Mailbox.Ports) == 0 {

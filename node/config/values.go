@@ -85,7 +85,7 @@ func parseSize(s string) (uint64, error) {
 	}
 	digits := len(s) - len(strings.TrimLeft(s, "0123456789"))
 	n, err := strconv.ParseUint(s[:digits], 10, 64)
-	if err != nil {
+	if err != nil || n > math.MaxInt64 {
 		return 0, errors.New("not a size")
 	}
 	unit := strings.TrimSuffix(strings.ToUpper(s[digits:]), "B")
