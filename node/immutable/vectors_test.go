@@ -46,7 +46,7 @@ func (v chkVector) check(t *testing.T, shares map[int][]byte) {
 		}
 		h := sha256.Sum256(shares[i])
 		sum := hex.EncodeToString(h[:])
-		if v.Shares != nil && len(v.Shares) > 0 && v.Shares[i] != sum {
+		if len(v.Shares) > 0 && v.Shares[i] != sum {
 			t.Errorf("%d of %d, %d bytes: share %d differs from Tahoe's", v.K, v.N, v.Size, i)
 		}
 		all.WriteString(sum)
