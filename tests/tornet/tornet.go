@@ -235,3 +235,14 @@ func (c *Client) Start(ctx context.Context) error {
 	}
 	return c.node.waitBootstrapped(ctx)
 }
+
+// Ask sends a command to the tor's control port and gives the answer's lines,
+// without their codes.
+func (c *Client) Ask(command string) (string, error) {
+	c.node.mu.Lock()
+	defer c.node.mu.Unlock()
+	if c.node.control == nil {
+		return "", errors.New("tornet: " + c.node.name + " is not running")
+	}
+	return c.node.ask(command)
+}
