@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -180,7 +181,12 @@ func normal(v any, depth int) (any, error) {
 	}
 	var err error
 	switch v := v.(type) {
-	case nil, bool, int64, float64:
+	case nil, bool, int64:
+		return v, nil
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) { // YAML has them
+			return nil, fmt.Errorf("%w: number out of range", ErrMalformed)
+		}
 		return v, nil
 	case string:
 		if !utf8.ValidString(v) {

@@ -157,8 +157,13 @@ func writeMap(b *strings.Builder, v map[string]any, first, indent string) {
 
 // plain says whether every YAML reader takes s, unquoted, for the string that it
 // looks like. YAML 1.1, which Tahoe reads, sees numbers, dates and merges in
-// surprising places, so that only what begins with a letter is.
+// surprising places, so that only what begins with a letter is, and the two kinds
+// of string beginning with a digit that every announcement has: base32 and
+// versions.
 func plain(s string) bool {
+	if s == "" || '0' <= s[0] && s[0] <= '9' {
+		return plainBase32(s) || plainVersion(s)
+	}
 	for i := range len(s) {
 		c := s[i]
 		letter := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
@@ -173,10 +178,32 @@ func plain(s string) bool {
 		}
 	}
 	switch strings.ToLower(s) {
-	case "", "y", "n", "yes", "no", "on", "off", "true", "false", "null":
+	case "y", "n", "yes", "no", "on", "off", "true", "false", "null":
 		return false
 	}
 	return true
+}
+
+// plainBase32: digits and lower-case letters, at least one of which is in no
+// number (0x, 0o and 0b begin some).
+func plainBase32(s string) bool {
+	sure := false
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'g' <= c && c <= 'z':
+			sure = sure || c != 'o' && c != 'x'
+		case 'a' <= c && c < 'g', '0' <= c && c <= '9':
+		default:
+			return false
+		}
+	}
+	return sure
+}
+
+// plainVersion: digits with at least two dots between them.
+func plainVersion(s string) bool {
+	return strings.Trim(s, "0123456789.") == "" && strings.Count(s, ".") >= 2 &&
+		!strings.Contains(s, "..") && !strings.HasSuffix(s, ".")
 }
 
 // scalar writes a value that is no collection.
@@ -220,11 +247,11 @@ func quote(s string) string {
 		case r >= ' ' && r <= '~':
 			b.WriteRune(r)
 		case r <= 0xff:
-			fmt.Fprintf(&b, `\x%02x`, r)
+			fmt.Fprintf(&b, `\x%02X`, r)
 		case r <= 0xffff:
-			fmt.Fprintf(&b, `\u%04x`, r)
+			fmt.Fprintf(&b, `\u%04X`, r)
 		default:
-			fmt.Fprintf(&b, `\U%08x`, r)
+			fmt.Fprintf(&b, `\U%08X`, r)
 		}
 	}
 	b.WriteByte('"')
