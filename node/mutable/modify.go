@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 
 	"warren/node/caps"
 )
@@ -39,18 +40,25 @@ type writing struct {
 	// What earlier attempts left behind.
 	ours     map[prefix]bool // versions that we sent to at least one server
 	base     *memory         // what the last of them that arrived was built on
-	unsettle []prefix        // newer versions, not whole, that the last look showed
+	picture  string          // where the last look showed newer versions that are not whole
 	liars    map[string]bool // servers that refuse writes without reason
 	refusals map[string]string
 	first    bool // no attempt to publish was made yet
 	blind    int  // looks that showed nothing to build on
 }
 
-// memory is a version whose contents this process still has.
+// memory is a version whose contents this process still has, and what it wrote
+// over it.
 type memory struct {
 	contents []byte
 	k, n     int
-	servers  map[string]bool // those that answered when it was read
+	wrote    prefix
+	where    map[memorySlot]bool
+}
+
+type memorySlot struct {
+	server string
+	num    int
 }
 
 // retry is a reason not to go on that may pass.
@@ -63,9 +71,10 @@ func (r retry) Unwrap() error { return r.why }
 // up: a writer that is at work is through within that time.
 const maxBlind = 5
 
-// again returns a retry, while there is hope that another look helps.
+// again returns a retry, while there is hope that another look helps. A writer
+// that took part in a race looks on: it may be the only one who can mend the file.
 func (w *writing) again(why error) error {
-	if w.blind++; w.blind >= maxBlind {
+	if w.blind++; w.blind >= maxBlind && w.base == nil {
 		return why
 	}
 	return retry{why}
@@ -147,7 +156,10 @@ func (w *writing) attempt(ctx context.Context) error {
 		w.ours[draft.prefix()] = true // a call that failed may have been carried out
 	}
 	if len(out.placed) > 0 {
-		w.base = &memory{contents: old, k: k, n: n, servers: v.answering()}
+		w.base = &memory{contents: old, k: k, n: n, wrote: draft.prefix(), where: map[memorySlot]bool{}}
+		for _, t := range out.placed {
+			w.base.where[memorySlot{v.servers[t.server].ID, t.num}] = true
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -213,24 +225,26 @@ func (w *writing) open(ctx context.Context, v *survey, key *Key) (best *version,
 // on; or they are whole on servers that are away. The first two look the same
 // after a pause and have no room to be whole elsewhere.
 func (w *writing) mayReplace(v *survey, newer []*version) error {
-	var foreign []prefix
+	var foreign []*version
 	whole := false // one of them may be whole, out of sight
 	for _, ver := range newer {
 		if w.ours[ver.prefix] {
 			continue
 		}
-		foreign = append(foreign, ver.prefix)
+		foreign = append(foreign, ver)
 		// Every share number that stands in no other version might, with this one,
 		// be on a server that is away.
-		var elsewhere [maxShares]bool
+		var elsewhere, here [maxShares]bool
 		for _, s := range v.shares {
-			if s.prefix != ver.prefix {
+			if s.prefix == ver.prefix {
+				here[s.num] = true
+			} else {
 				elsewhere[s.num] = true
 			}
 		}
 		possible := 0
 		for num := range ver.header.Total {
-			if !elsewhere[num] || slices.ContainsFunc(ver.shares, func(s *share) bool { return s.num == num }) {
+			if here[num] || !elsewhere[num] {
 				possible++
 			}
 		}
@@ -238,8 +252,9 @@ func (w *writing) mayReplace(v *survey, newer []*version) error {
 			whole = true
 		}
 	}
-	same := slices.Equal(foreign, w.unsettle)
-	w.unsettle = foreign
+	picture := v.picture(foreign)
+	same := picture == w.picture
+	w.picture = picture
 	if !same {
 		w.blind = 0 // somebody is at work
 	}
@@ -249,32 +264,36 @@ func (w *writing) mayReplace(v *survey, newer []*version) error {
 	return nil
 }
 
+// picture is where versions stand, as one comparable text.
+func (v *survey) picture(list []*version) string {
+	var stands []string
+	for _, ver := range list {
+		for _, s := range ver.shares {
+			stands = append(stands, fmt.Sprintf("%s %d %x", v.servers[s.server].ID, s.num, s.prefix))
+		}
+	}
+	slices.Sort(stands)
+	return strings.Join(stands, ",")
+}
+
 // recall is the way out when a race left no version whole: the contents from
-// before it are still in our memory. It is open only to a writer that took part
-// (nobody else's write can then have succeeded, because ours was in its way) and
-// while every server answers that answered before.
+// before it are still in our memory. It is open only to a writer whose last
+// shares all stand where it put them: they are in the way of every other writer,
+// so that nobody else's version can have become whole since.
 func (w *writing) recall(v *survey) (k, n int, old []byte, err error) {
 	if w.base == nil {
 		return 0, 0, nil, w.again(v.missing())
 	}
-	now := v.answering()
-	for id := range w.base.servers {
-		if !now[id] {
-			return 0, 0, nil, w.again(v.missing())
+	standing := 0
+	for _, s := range v.shares {
+		if s.prefix == w.base.wrote && w.base.where[memorySlot{v.servers[s.server].ID, s.num}] {
+			standing++
 		}
+	}
+	if standing < len(w.base.where) {
+		return 0, 0, nil, w.again(v.missing())
 	}
 	return w.base.k, w.base.n, w.base.contents, nil
-}
-
-// answering lists the servers that answered the survey.
-func (v *survey) answering() map[string]bool {
-	ids := map[string]bool{}
-	for i, st := range v.state {
-		if st == answered {
-			ids[v.servers[i].ID] = true
-		}
-	}
-	return ids
 }
 
 // settled says that a version is the newest, whole, on enough servers, with
