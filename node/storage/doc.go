@@ -4,7 +4,7 @@
 // A Server holds shares in a Backend (disk, mem) and serves Sessions; a Session
 // is a Client in this process, and what the protocol rooms (gbs) answer from.
 //
-//	server, err := storage.NewServer(backend, storage.Options{NodeID: tubID})
+//	server := storage.NewServer(backend, storage.Options{NodeID: tubID})
 //	client := storage.Local(server)
 //
 // Promises: what is acknowledged is on disk. A crash leaves each share whole, as
