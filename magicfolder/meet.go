@@ -406,8 +406,10 @@ func (f *Folder) take(ctx context.Context, key string, rec state.File, line []st
 			return false, err
 		}
 	}
-	if rec.Rival != nil && rec.Mine && rec.Disk != nil && len(line) == 0 && !bytes.Equal(rec.Sum, st.Sum) {
-		// The other side resolved the conflict its way: our bytes stay beside it.
+	// A version that joins ours with another resolved a conflict, its way: our
+	// bytes stay beside it.
+	joined := rec.Rival != nil || (len(s.Parents) > 1 && slices.Contains(s.Parents, rec.Head))
+	if joined && rec.Mine && rec.Disk != nil && len(line) == 0 && !bytes.Equal(rec.Sum, st.Sum) {
 		own, err := x.d.Copy(rec.Relpath)
 		if err != nil {
 			return false, err
