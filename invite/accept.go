@@ -190,7 +190,10 @@ func (a *acceptance) prepare(ctx context.Context, mailboxes []string) error {
 			if err != nil {
 				return err
 			}
-			a.kept[url] = s
+			// Before the first word: the claim is this side's for ever.
+			if err := a.keep(url, s); err != nil {
+				return err
+			}
 		}
 	}
 	a.seen = make(chan *try, len(a.kept))

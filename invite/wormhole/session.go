@@ -125,7 +125,6 @@ func (s *Session) run(ctx context.Context) error {
 		s.mu.Unlock()
 		if was {
 			reached, attempt = true, 0
-			s.config.Event(Disconnected)
 		}
 		var final *finalError
 		switch {
@@ -139,6 +138,9 @@ func (s *Session) run(ctx context.Context) error {
 			return ctx.Err()
 		case !reached && s.config.Attempts > 0 && attempt+1 >= s.config.Attempts:
 			return fmt.Errorf("%w: %w", ErrUnreachable, err)
+		}
+		if was {
+			s.config.Event(Disconnected)
 		}
 		if err := s.config.Wait(ctx, attempt); err != nil {
 			return err
@@ -300,7 +302,8 @@ func (s *Session) Verifier(ctx context.Context) ([]byte, error) {
 	return v[:], err
 }
 
-// Flush waits until the server has all that was sent.
+// Flush waits until the server has all that can be sent: before the key is
+// agreed, our first message; afterwards, everything.
 func (s *Session) Flush(ctx context.Context) error {
 	return s.wait(ctx, func(st *state) bool { return st.allStored() })
 }
