@@ -15,8 +15,12 @@ import (
 // on JSON text and keep what decoding into Go values would lose: order, lone
 // surrogates, the difference between 1 and 1.0.
 
-// maxMetadata bounds the JSON of one entry.
-const maxMetadata = 1 << 20
+// maxMetadata bounds the JSON of one entry, maxDepth its nesting: each level
+// costs a copy.
+const (
+	maxMetadata = 1 << 20
+	maxDepth    = 100
+)
 
 // member is a key and its value, both in Python's spelling.
 type member struct{ key, value string }
@@ -32,6 +36,9 @@ func parseObject(text json.RawMessage) (object, error) {
 	if len(text) > maxMetadata || !utf8.Valid(text) || !json.Valid(text) {
 		return nil, fmt.Errorf("%w: not JSON", ErrMetadata)
 	}
+	if depth(text) > maxDepth {
+		return nil, fmt.Errorf("%w: nested too deep", ErrMetadata)
+	}
 	s := &scanner{text: string(text)}
 	s.space()
 	if s.text[s.at] != '{' {
@@ -42,6 +49,27 @@ func parseObject(text json.RawMessage) (object, error) {
 		return nil, s.err
 	}
 	return o, nil
+}
+
+// depth is how deep valid JSON is nested.
+func depth(text []byte) int {
+	now, most := 0, 0
+	inString := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case inString && c == '\\':
+			i++
+		case c == '"':
+			inString = !inString
+		case inString:
+		case c == '{' || c == '[':
+			now++
+			most = max(most, now)
+		case c == '}' || c == ']':
+			now--
+		}
+	}
+	return most
 }
 
 // python is the object as json.dumps writes it.
@@ -96,7 +124,7 @@ func truthy(value string) bool {
 }
 
 // scanner rewrites JSON that json.Valid has passed, so that it need not check
-// structure again. Nesting is bounded by json.Valid.
+// structure again.
 type scanner struct {
 	text string
 	at   int
@@ -143,6 +171,7 @@ func (s *scanner) value() string {
 
 func (s *scanner) object() object {
 	var o object
+	place := map[string]int{}
 	for s.at++; ; s.at++ {
 		s.space()
 		if s.text[s.at] == '}' {
@@ -153,9 +182,10 @@ func (s *scanner) object() object {
 		s.at++ // colon
 		value := s.value()
 		// A key that comes twice keeps its first place and its last value.
-		if i := slices.IndexFunc(o, func(m member) bool { return m.key == key }); i >= 0 {
+		if i, twice := place[key]; twice {
 			o[i].value = value
 		} else {
+			place[key] = len(o)
 			o = append(o, member{key, value})
 		}
 		s.space()
