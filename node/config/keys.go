@@ -153,7 +153,8 @@ func (n *Node) PermutationSeed(key ed25519.PublicKey, tubID string, haveShares b
 		}
 		return seed, nil
 	}
-	if seed = taghash.EncodeBase32(key); haveShares {
+	// Tahoe takes the base32 of the key for bytes and encodes it once more.
+	if seed = taghash.EncodeBase32([]byte(taghash.EncodeBase32(key))); haveShares {
 		seed = tubID
 	}
 	return seed, n.writeChanged("permutation-seed", seed)

@@ -39,7 +39,7 @@ func TestKeysStay(t *testing.T) {
 			t.Fatal(err)
 		}
 		sum := sha1.Sum(cert.Certificate[0])
-		if len(lease) != 32 || len(conv) != 32 || tub != taghash.EncodeBase32(sum[:]) || seed != taghash.EncodeBase32(public) || len(swissnum) != 32 {
+		if len(lease) != 32 || len(conv) != 32 || tub != taghash.EncodeBase32(sum[:]) || seed != taghash.EncodeBase32([]byte(taghash.EncodeBase32(public))) || len(swissnum) != 32 {
 			t.Errorf("%d %d %s %s %d", len(lease), len(conv), tub, seed, len(swissnum))
 		}
 		got := keys{string(lease), string(conv), string(id), tub, swissnum, seed}
@@ -62,6 +62,23 @@ func TestKeysStay(t *testing.T) {
 	checkModes(t, n.Dir)
 	if _, err := n.Swissnum("storage.furl", strings.Repeat("a", 32)); !errors.Is(err, ErrConflict) {
 		t.Errorf("another tub: %v", err)
+	}
+}
+
+// TestPermutationSeed: the two lines are what Tahoe 1.20 wrote in a directory of ours.
+func TestPermutationSeed(t *testing.T) {
+	const pubkey = "4whacow7vbewnj3lgv6wvwwrercgmrlzdl77rij2xk2n37pgqdgq"
+	const want = "gr3wqyldn53to5tcmv3w42rtnrtxmntxoz3xo4tfojrwo3lsnr5gi3bxg5zgs2rspbvte3rtg5ygo4lem5yq"
+	key, err := taghash.DecodeBase32(pubkey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := created(t).PermutationSeed(key, "", false); got != want || err != nil {
+		t.Errorf("%s, %v", got, err)
+	}
+	tub := strings.Repeat("a", 32)
+	if got, err := created(t).PermutationSeed(key, tub, true); got != tub || err != nil {
+		t.Errorf("with shares: %s, %v", got, err)
 	}
 }
 
