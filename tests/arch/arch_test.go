@@ -95,8 +95,10 @@ var floors = [][]string{
 	{"taghash", "furl", "erasure", "durable"},
 	{"caps", "hashtree"},
 	{"config"},
+	{"storage/container"},
 	{"storage"},
-	{"storage/container", "storage/disk", "storage/mem", "storage/storagetest"},
+	{"storage/disk", "storage/mem"},
+	{"storage/storagetest"},
 	{"foolscap/banana"},
 	{"foolscap"},
 	{"sharedport"},
@@ -230,7 +232,8 @@ func TestOnlyTorutilTouchesTheNetwork(t *testing.T) {
 				for _, e := range n.Elts {
 					if kv, ok := e.(*ast.KeyValueExpr); ok {
 						if k, ok := kv.Key.(*ast.Ident); ok {
-							keys[k.Name] = true
+							v, isIdent := kv.Value.(*ast.Ident)
+							keys[k.Name] = !isIdent || v.Name != "nil"
 						}
 					}
 				}
