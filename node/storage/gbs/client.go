@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
 	"strings"
 	"sync"
@@ -55,8 +56,9 @@ const (
 
 // Client is a storage.Client over HTTPS. Its errors never hold secrets.
 //
-// A request ends with its context, or when nothing moves for a minute. Nothing is
-// retried, but for what never reached the server.
+// A request ends with its context, or when nothing moves for a minute. What dies
+// with a connection from the pool is sent once more, except mutable writes; nothing
+// else is retried.
 type Client struct {
 	base          string
 	authorization string
@@ -149,7 +151,14 @@ func (c *Client) do(ctx context.Context, q call) (*answer, error) {
 	defer timer.Stop()
 	moved := func() { timer.Reset(c.stall) }
 
-	a, err := c.exchange(ctx, q, moved)
+	var try attempt
+	a, err := c.exchange(ctx, q, moved, &try)
+	if err != nil && try.reused && !try.answered && !q.once && ctx.Err() == nil {
+		// The connection had died in the pool, as those through Tor do: the others
+		// in there may have too.
+		c.transport.CloseIdleConnections()
+		a, err = c.exchange(ctx, q, moved, &attempt{})
+	}
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -162,7 +171,16 @@ func (c *Client) do(ctx context.Context, q call) (*answer, error) {
 // describe names the operation for errors: no host, no secret.
 func describe(q call) string { return q.method + " " + q.path }
 
-func (c *Client) exchange(ctx context.Context, q call, moved func()) (*answer, error) {
+// attempt is how far an exchange came.
+type attempt struct {
+	reused   bool // on a connection from the pool
+	answered bool
+}
+
+func (c *Client) exchange(ctx context.Context, q call, moved func(), try *attempt) (*answer, error) {
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { try.reused = info.Reused },
+	})
 	var body io.Reader
 	if q.body != nil {
 		body = &progress{r: bytes.NewReader(q.body), moved: moved}
@@ -190,8 +208,8 @@ func (c *Client) exchange(ctx context.Context, q call, moved func()) (*answer, e
 		r.Header.Set(k, v)
 	}
 	if !q.once {
-		// Known to net/http, and not sent: may be sent again on a new connection
-		// when the server closed the old one under it.
+		// Known to net/http, and not sent: it too may send the request again when the
+		// server closed the connection under it.
 		r.Header["Idempotency-Key"] = []string{}
 	}
 	resp, err := c.http.Do(r)
@@ -199,6 +217,7 @@ func (c *Client) exchange(ctx context.Context, q call, moved func()) (*answer, e
 		return nil, err
 	}
 	defer resp.Body.Close()
+	try.answered = true
 	moved()
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		io.CopyN(io.Discard, resp.Body, maxError)
