@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"math"
 	"os"
 	"strings"
 	"testing"
@@ -266,7 +265,7 @@ func TestValuesAsTahoe(t *testing.T) {
 	if _, err := parseDuration("2000000000 years"); err == nil {
 		t.Error("a duration beyond the calendar")
 	}
-	if d, err := parseDuration("292 years"); err != nil || d > math.MaxInt64 || d < 290*365*24*time.Hour {
+	if d, err := parseDuration("292 years"); err != nil || d < 290*365*24*time.Hour {
 		t.Errorf("292 years: %v, %v", d, err)
 	}
 }
