@@ -11,24 +11,27 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"warren/node/foolscap/banana"
 )
 
 const (
 	// outgoingLimit is how much waits for a peer that reads slowly before senders
 	// wait. One message may be larger.
-	outgoingLimit = 4 << 20
+	outgoingLimit = 512 << 10
 	// replyLimit is how much may wait before replies that cannot wait (pongs,
 	// refusals) end the connection: the peer sends and does not read.
-	replyLimit = outgoingLimit + 1<<20
+	replyLimit = outgoingLimit + 256<<10
 	// writeTimeout is how long a peer may take to accept writeChunk bytes.
 	writeTimeout = 2 * time.Minute
 	writeChunk   = 64 << 10
-	// maxCalls is how many calls of a peer wait or run at once; then it is not read.
-	maxCalls = 256
-	// maxReferences is how many of our objects' references a peer may hold, and how
-	// many of its we hold.
-	maxReferences = 10000
+	// waitingMessages is how much of a peer's calls waits or runs at once, in
+	// messages of the largest size; then it is not read.
+	waitingMessages = 2
+	// maxReferences is how many objects of ours a peer may hold, and how many of its
+	// we hold.
+	maxReferences = 2000
 )
 
 // connection joins two tubs. It is made by negotiation, attached to its tub, and
@@ -40,8 +43,8 @@ type connection struct {
 	conn net.Conn
 	agreed
 	decoder  *banana.Decoder
-	received atomic.Int64  // when data last came, Unix nanoseconds
-	slots    chan struct{} // one for each call of the peer that waits or runs
+	received atomic.Int64        // when data last came, Unix nanoseconds
+	room     *semaphore.Weighted // for the calls of the peer that wait or run
 	ctx      context.Context
 	cancel   context.CancelFunc
 	done     chan struct{} // closed when the connection is of no use any more
@@ -67,17 +70,18 @@ type connection struct {
 func newConnection(t *Tub, conn net.Conn, r *bufio.Reader, peer, hint string, a agreed) *connection {
 	c := &connection{
 		tub: t, peer: peer, hint: hint, conn: conn, agreed: a,
-		slots: make(chan struct{}, maxCalls), done: make(chan struct{}), wake: make(chan struct{}, 1),
+		done: make(chan struct{}), wake: make(chan struct{}, 1),
 		drained: make(chan struct{}), pending: map[int64]func(any, error){}, nextCall: 1, nextClid: 1,
 		exports: map[int64]*export{}, exported: map[*Object]*export{}, imports: map[int64]*imported{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.received.Store(time.Now().UnixNano())
-	vocabulary, _ := banana.Initial(a.vocabulary)
+	vocabulary, _ := banana.Initial(a.vocabulary) // known: negotiated
 	limits := t.config.Limits
 	if hint != "" {
 		limits = t.config.DialedLimits
 	}
+	c.room = semaphore.NewWeighted(waitingMessages * int64(limits.Message))
 	c.encoder = banana.Encoder{Vocabulary: vocabulary, Slice: c.slice}
 	c.decoder = banana.NewDecoder(r, vocabulary, limits)
 	c.decoder.Ping, c.decoder.Resolve = c.pong, c.resolve
@@ -401,13 +405,12 @@ func (c *connection) call(s banana.Sequence) error {
 		c.refuse(request, forPeer(err))
 		return nil
 	}
-	select {
-	case c.slots <- struct{}{}: // Full: stop reading, so that TCP stops the peer.
-	case <-c.done:
+	size := int64(c.decoder.Size())
+	if c.room.Acquire(c.ctx, size) != nil { // Full: not reading on stops the peer.
 		return c.reason()
 	}
 	c.mu.Lock()
-	e.queue = append(e.queue, waiting{request, in})
+	e.queue = append(e.queue, waiting{request, in, size})
 	idle := !e.running
 	e.running = true
 	c.mu.Unlock()
@@ -421,6 +424,7 @@ func (c *connection) call(s banana.Sequence) error {
 type waiting struct {
 	request int64
 	call    Call
+	size    int64 // of its message
 }
 
 // work does the calls to one object until none waits.
@@ -440,7 +444,7 @@ func (c *connection) work(e *export) {
 		if next.request != 0 {
 			c.answer(next.request, answer, err)
 		}
-		<-c.slots
+		c.room.Release(next.size)
 	}
 }
 

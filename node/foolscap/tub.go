@@ -38,7 +38,8 @@ type Config struct {
 	// (default three times that).
 	Keepalive, Disconnect time.Duration
 	// Limits bounds each message on connections that peers made, DialedLimits on
-	// those that we made (default 8 times banana.DefaultLimits).
+	// those that we made (default 8 MiB, 1 MiB a string: an introducer tells all
+	// that it knows in one message).
 	Limits, DialedLimits banana.Limits
 	// MaxConnections bounds the connections that peers made (default 1000).
 	MaxConnections int
@@ -86,9 +87,7 @@ func New(config Config) (*Tub, error) {
 	setDefault(&config.Keepalive, 4*time.Minute)
 	setDefault(&config.Disconnect, 3*config.Keepalive)
 	setDefault(&config.Limits, banana.DefaultLimits())
-	large := banana.DefaultLimits()
-	large.Message, large.String = 8*large.Message, 8*large.String
-	setDefault(&config.DialedLimits, large)
+	setDefault(&config.DialedLimits, banana.Limits{String: 1 << 20, Message: 8 << 20, Depth: banana.DefaultLimits().Depth})
 	setDefault(&config.MaxConnections, 1000)
 	setDefault(&config.RetryMin, time.Second)
 	setDefault(&config.RetryMax, 5*time.Minute)

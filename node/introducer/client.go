@@ -127,10 +127,10 @@ func NewClient(tub *foolscap.Tub, f furl.FURL, o ClientOptions) (*Client, error)
 // called any more.
 func (c *Client) Close() {
 	c.reconnect.Stop()
-	c.cancel()
-	c.work.Wait()
 	c.delivering.Lock() // a delivery may be under way
-	defer c.delivering.Unlock()
+	c.cancel()
+	c.delivering.Unlock()
+	c.work.Wait()
 }
 
 // Publish announces a service, now and at every connection, in place of what was
@@ -385,6 +385,9 @@ func (c *Client) handle(_ context.Context, in foolscap.Call) (any, error) {
 func (c *Client) announced(items []any) {
 	c.delivering.Lock()
 	defer c.delivering.Unlock()
+	if c.ctx.Err() != nil {
+		return // closed; the tub's connection lives on
+	}
 	now, news := time.Now(), false
 	for _, item := range items {
 		s, err := parseTuple(item)

@@ -22,7 +22,7 @@ const (
 	// maxKept is how many announcements there are, maxKeptBytes how large all are
 	// together.
 	maxKept      = maxKnown
-	maxKeptBytes = 32 << 20
+	maxKeptBytes = 8 << 20
 	// maxPerPeer is how many announcements one tub may have and maxSubscriptions how
 	// many subscriptions. A Tahoe node has one of each.
 	maxPerPeer       = 32
@@ -181,7 +181,7 @@ func (s *Server) publish(peer string, args []any) error {
 	defer s.mu.Unlock()
 	old := s.announcements[i]
 	if old != nil && (reflect.DeepEqual(old.Values, a.Values) || !a.supersedes(old.Announcement)) {
-		if reflect.DeepEqual(old.Values, a.Values) { // published again, perhaps over a new connection
+		if reflect.DeepEqual(old.Values, a.Values) && gone(old) { // published again over a new connection
 			old.peer, old.canary, canary = peer, canary, old.canary
 		}
 		canary.Release()

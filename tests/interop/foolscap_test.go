@@ -58,6 +58,7 @@ func startTub(t testing.TB, cert tls.Certificate) *foolscap.Tub {
 		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, address)
 		},
+		Limits:   banana.Limits{String: 1 << 20, Message: 4 << 20, Depth: 32},
 		RetryMin: 100 * time.Millisecond, RetryMax: time.Second,
 	})
 	if err != nil {

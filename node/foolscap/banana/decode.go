@@ -24,7 +24,7 @@ type Limits struct {
 }
 
 // DefaultLimits suit small control messages.
-func DefaultLimits() Limits { return Limits{String: 256 << 10, Message: 1 << 20, Depth: 32} }
+func DefaultLimits() Limits { return Limits{String: 128 << 10, Message: 256 << 10, Depth: 32} }
 
 // tokenCost is what a token counts for beside its body: about what a value and
 // its place in a slice take in memory.
@@ -103,6 +103,9 @@ func (d *Decoder) Next() (any, error) {
 	v, err := d.leaf(n, t)
 	return v, d.recover(err)
 }
+
+// Size is what the last value of Next counted for, as Limits.Message does.
+func (d *Decoder) Size() int { return d.limits.Message - d.budget }
 
 // recover drops what is left of a refused message.
 func (d *Decoder) recover(err error) error {
