@@ -236,16 +236,33 @@ func (d *node) own(ctx context.Context) error {
 	return nil
 }
 
-// ask sends a command and gives its answer's lines.
+// ask sends a command and gives its answer's lines, without their codes. It is
+// called with mu held.
 func (d *node) ask(command string) (string, error) {
 	if err := d.control.PrintfLine("%s", command); err != nil {
 		return "", err
 	}
-	_, message, err := d.control.ReadResponse(250)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", strings.Fields(command)[0], err)
+	var lines []string
+	for {
+		line, err := d.control.ReadLine()
+		if err != nil {
+			return "", err
+		}
+		if len(line) < 4 || line[:3] != "250" {
+			return "", fmt.Errorf("%s: %s", strings.Fields(command)[0], line)
+		}
+		lines = append(lines, line[4:])
+		switch line[3] {
+		case ' ':
+			return strings.Join(lines, "\n"), nil
+		case '+':
+			data, err := d.control.ReadDotLines()
+			if err != nil {
+				return "", err
+			}
+			lines = append(lines, data...)
+		}
 	}
-	return message, nil
 }
 
 // waitBootstrapped asks until tor says that it has.

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -137,27 +138,29 @@ func serve(t *testing.T, c *tornet.Client, size int) *server {
 	}
 	s := &server{address: ln.Addr().String(), body: make([]byte, size), handle: h}
 	rand.Read(s.body)
-	go func() {
-		for {
-			conn, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				var from int
-				if _, err := fmt.Fscanf(bufio.NewReader(conn), "%d\n", &from); err == nil && from >= 0 && from <= len(s.body) {
-					conn.Write(s.body[from:])
-				}
-			}()
-		}
-	}()
+	go s.run(ln)
 	select {
 	case <-h.Published():
 	case <-time.After(90 * time.Second):
 		t.Fatal("the onion service was not published")
 	}
 	return s
+}
+
+func (s *server) run(ln net.Listener) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			var from int
+			if _, err := fmt.Fscanf(bufio.NewReader(conn), "%d\n", &from); err == nil && from >= 0 && from <= len(s.body) {
+				conn.Write(s.body[from:])
+			}
+		}()
+	}
 }
 
 // fetch reads the body from an offset to its end.
@@ -234,7 +237,7 @@ func TestIsolation(t *testing.T) {
 		}
 		defer conn.Close()
 		for _, line := range strings.Split(info(t, c, "stream-status"), "\n") {
-			f := strings.Fields(line) // ID, status, circuit, target
+			f := strings.Fields(strings.TrimPrefix(line, "stream-status=")) // ID, status, circuit, target
 			if len(f) >= 4 && f[1] == "SUCCEEDED" && f[3] == fmt.Sprintf("127.0.0.1:%d", port) {
 				circuits[port] = f[2]
 			}
@@ -259,11 +262,44 @@ func info(t *testing.T, c *tornet.Client, key string) string {
 	return answer
 }
 
+// serveAt is serve for a service of its own ("onion:80"), whose key is made the
+// first time.
+func serveAt(t *testing.T, c *tornet.Client, endpoint string, size int) *server {
+	t.Helper()
+	dir := t.TempDir()
+	n, _ := open(t, torutil.Config{NodeDir: dir, TCP: "tor", Tor: torutil.TorConfig{ControlPort: "tcp:" + c.Control}})
+	var addresses [2]string
+	var last *onion.Listener
+	for i := range addresses {
+		ln, err := n.Listen(t.Context(), endpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		addresses[i], last = ln.Addr().String(), ln.(*onion.Listener)
+		if i == 0 {
+			ln.Close()
+		}
+	}
+	if addresses[0] != addresses[1] {
+		t.Errorf("the address changed: %v", addresses)
+	}
+	t.Cleanup(func() { last.Close() })
+	s := &server{address: addresses[1], body: make([]byte, size)}
+	rand.Read(s.body)
+	go s.run(last)
+	select {
+	case <-last.Published():
+	case <-time.After(90 * time.Second):
+		t.Fatal("the onion service was not published")
+	}
+	return s
+}
+
 // Tor is killed amid a transfer: the transfer breaks, no other way is tried, and
 // everything goes on when tor is back.
 func TestTorKilledAmidTransfer(t *testing.T) {
 	serving, using := client(t, "amid-serving"), client(t, "amid-using")
-	s := serve(t, serving, 8<<20)
+	s := serveAt(t, serving, "onion:80:privateKeyFile=private/mailbox.privkey", 8<<20)
 	n, _ := open(t, torutil.Config{TCP: "tor", Tor: torutil.TorConfig{SOCKSPort: "tcp:" + using.SOCKS}})
 	conn := patiently(t, n, s.address)
 	fmt.Fprintf(conn, "0\n")
@@ -466,4 +502,64 @@ func TestLeaker(t *testing.T) {
 		return new(net.Dialer).DialContext(ctx, network, "203.0.113.53:53")
 	}}
 	resolver.LookupHost(ctx, "example.org")
+}
+
+// TestHolder is the process that TestHolderKilled kills.
+func TestHolder(t *testing.T) {
+	dir := os.Getenv("TORNET_TEST_HOLDER")
+	if dir == "" {
+		t.Skip("part of TestHolderKilled")
+	}
+	tornet.Start(t.Context(), dir, os.Stderr)
+	select {}
+}
+
+// A process that holds a network is killed with -9: no tor outlives it.
+func TestHolderKilled(t *testing.T) {
+	if err := tornet.Available(); err != nil || runtime.GOOS != "linux" {
+		t.Skipf("SKIP: that no tor is left over was not tested: %v", err)
+	}
+	dir := t.TempDir()
+	holder := exec.Command(os.Args[0], "-test.run=^TestHolder$")
+	holder.Env = append(os.Environ(), "TORNET_TEST_HOLDER="+dir)
+	out, err := holder.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := holder.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	ours := tors(t, dir)
+	holder.Process.Kill()
+	holder.Wait()
+	if err != nil || len(ours) != 7 {
+		t.Errorf("%d tors run: %q, %v", len(ours), line, err)
+	}
+	// Where ownership was taken they go at once; 15 s is how often tor looks
+	// after its owner otherwise.
+	deadline := time.Now().Add(5 * time.Second)
+	for len(ours) != 0 {
+		if time.Now().After(deadline) {
+			t.Fatalf("left over: %v", ours)
+		}
+		<-time.After(20 * time.Millisecond)
+		ours = tors(t, dir)
+	}
+}
+
+// tors lists the processes that were started with a path below dir.
+func tors(t *testing.T, dir string) (found []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range all {
+		text, err := os.ReadFile(path)
+		if err == nil && strings.HasPrefix(string(text), "tor\x00") && strings.Contains(string(text), dir) {
+			found = append(found, path)
+		}
+	}
+	return found
 }

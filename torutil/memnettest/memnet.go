@@ -231,6 +231,10 @@ func (n *Net) wrap(raw net.Conn, from, to string) net.Conn {
 	c := &conn{Conn: raw, net: n, from: from, to: to}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.down[from] || n.down[to] {
+		raw.Close() // it went down since the dial
+		return c
+	}
 	n.conns[c] = struct{}{}
 	return c
 }
