@@ -403,6 +403,38 @@ func TestKeep(t *testing.T) {
 	}
 }
 
+// Retry does not wait for the next attempt.
+func TestRetry(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refuse := make(chan bool, 1)
+	refuse <- true
+	server := newTub(t, certificate(t), func(c *Config) {
+		c.Location = []furl.Hint{{Type: "tcp", Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}}
+	})
+	go server.Serve(l)
+	refused := make(chan struct{})
+	client := newTub(t, certificate(t), func(c *Config) {
+		c.RetryMin, c.RetryMax = time.Hour, time.Hour
+		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			select {
+			case <-refuse:
+				close(refused)
+				return nil, errors.New("not yet")
+			default:
+				return dial(ctx, network, address)
+			}
+		}
+	})
+	connected := make(chan bool)
+	k := client.Keep(server.Register(echo(), "s"), func(context.Context, *Remote) { connected <- true })
+	<-refused
+	k.Retry()
+	<-connected
+}
+
 func TestKeepaliveAndSilence(t *testing.T) {
 	server := listening(t, certificate(t), nil)
 	client := newTub(t, certificate(t), func(c *Config) { c.Keepalive, c.Disconnect = 20*time.Millisecond, 2*time.Second })

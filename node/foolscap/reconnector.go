@@ -2,7 +2,6 @@ package foolscap
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -38,22 +37,6 @@ type Status struct {
 	LastAttempt time.Time
 	NextAttempt time.Time
 	LastError   error
-}
-
-// Summary says it in Tahoe's words, for a status page.
-func (s Status) Summary(now time.Time) string {
-	switch {
-	case s.Connected && s.Hint == "":
-		return "Connected via listener"
-	case s.Connected:
-		return "Connected to " + s.Hint
-	case s.Trying:
-		return "Trying to connect"
-	case s.LastAttempt.IsZero():
-		return "unstarted"
-	}
-	return fmt.Sprintf("Reconnecting in %d seconds (last attempt %ds ago)",
-		int(max(0, s.NextAttempt.Sub(now).Seconds())), int(now.Sub(s.LastAttempt).Seconds()))
 }
 
 // Keep connects to the object that a FURL names and connects again whenever the

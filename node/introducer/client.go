@@ -49,8 +49,9 @@ type ClientOptions struct {
 	// Nickname and Version describe this node to the introducer and, in
 	// announcements, to everybody.
 	Nickname, Version string
-	// Key signs announcements; Sequence numbers them (see FileSequence). A client
-	// that publishes nothing needs neither.
+	// Key signs announcements; Sequence returns the next of their numbers, which is
+	// used for nothing else, also after a restart (Tahoe's announcement-seqnum file).
+	// A client that publishes nothing needs neither.
 	Key      ed25519.PrivateKey
 	Sequence func() (int64, error)
 	// CachePath is private/introducer_PETNAME_cache.yaml; "" keeps no cache.

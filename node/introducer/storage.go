@@ -1,11 +1,6 @@
 package introducer
 
-import (
-	"crypto/ed25519"
-
-	"warren/node/furl"
-	"warren/node/taghash"
-)
+import "warren/node/furl"
 
 // Storage is the service name of storage servers.
 const Storage = "storage"
@@ -28,11 +23,4 @@ func StorageAnnouncement(f furl.FURL, nurls []furl.NURL, permutationSeed string)
 		values["anonymous-storage-NURLs"] = list
 	}
 	return values
-}
-
-// PermutationSeed is what Tahoe writes into the permutation-seed file of a server
-// that has no shares yet: the base32 of the ASCII of its key id without "v0-". A
-// server that has shares and no such file is from times when it was the tub id.
-func PermutationSeed(key ed25519.PublicKey) string {
-	return taghash.EncodeBase32([]byte(KeyID(key)[len("v0-"):]))
 }

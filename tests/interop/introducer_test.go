@@ -12,12 +12,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"warren/node/foolscap"
 	"warren/node/furl"
 	"warren/node/introducer"
+	"warren/node/taghash"
 )
 
 // ourIntroducer is an introducer of ours in this process.
@@ -59,9 +61,10 @@ func ourClient(t testing.TB, f furl.FURL, cache string) (c *introducer.Client, k
 	if err != nil {
 		t.Fatal(err)
 	}
+	var seqnum atomic.Int64
 	c, err = introducer.NewClient(startTub(t, tubCertificate(t, anyTub)), f, introducer.ClientOptions{
 		Nickname: "warr\u00e9n", Version: "warren/test", Key: key, CachePath: cache,
-		Sequence: introducer.FileSequence(filepath.Join(t.TempDir(), "announcement-seqnum")),
+		Sequence: func() (int64, error) { return seqnum.Add(1), nil },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +97,11 @@ func readFile(t testing.TB, path ...string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// permutationSeed is what Tahoe gives a new server.
+func permutationSeed(key ed25519.PublicKey) string {
+	return taghash.EncodeBase32([]byte(introducer.KeyID(key)[len("v0-"):]))
 }
 
 // welcomeServers is what a real node's web API says of servers, by server id.
@@ -148,7 +156,7 @@ func TestRealIntroducer(t *testing.T) {
 	publisher, key, _ := ourClient(t, parseFURL(t, in.FURL), "")
 	our := key.Public().(ed25519.PublicKey)
 	f := furl.FURL{TubID: strings.Repeat("a", 32), Hints: []furl.Hint{{Type: "tcp", Host: "127.0.0.1", Port: FreePort(t)}}, Swissnum: "swissnum"}
-	if err := publisher.Publish(introducer.Storage, introducer.StorageAnnouncement(f, nil, introducer.PermutationSeed(our))); err != nil {
+	if err := publisher.Publish(introducer.Storage, introducer.StorageAnnouncement(f, nil, permutationSeed(our))); err != nil {
 		t.Fatal(err)
 	}
 	ours := nextAnnouncement(t, got)
@@ -277,7 +285,7 @@ func TestTahoeStartsFromOurCache(t *testing.T) {
 	nextAnnouncement(t, got)
 	// Beside it an announcement full of what YAML readers take for something else.
 	f := furl.FURL{TubID: strings.Repeat("b", 32), Hints: []furl.Hint{{Type: "tcp", Host: "127.0.0.1", Port: 1}}, Swissnum: "s"}
-	values := introducer.StorageAnnouncement(f, nil, introducer.PermutationSeed(key.Public().(ed25519.PublicKey)))
+	values := introducer.StorageAnnouncement(f, nil, permutationSeed(key.Public().(ed25519.PublicKey)))
 	odd := []any{"", "=", "<<", "~", "y", "NO", "1e3", "0777", "12:30:45", "2024-01-01", "a: b", "a #b", " a ", "- x", "\x00\u0085\u2028\ufeff\U0001f600", 1e21, 1e-7, 2.0, nil, true, -5,
 		[]any{[]any{1, []any{}}, map[string]any{"x": map[string]any{"y": []any{true}}, "z": "1"}}, map[string]any{}, map[string]any{"=": 1, "1": 2, "a:": 3, "k\U0001f600": strings.Repeat("long ", 100)}}
 	values["odd"] = odd
