@@ -82,13 +82,7 @@ func (v *survey) publish(ctx context.Context, d *draft, base *version, newer []*
 		}
 		batches := batch(goal)
 		if first && base != nil {
-			if i := lockServer(batches, base); i > 0 {
-				// Stable: the others keep the permuted order.
-				lock := batches[i]
-				batches = slices.Insert(slices.Delete(batches, i, i+1), 0, lock)
-			}
-			v.write(ctx, d, batches[:1], out)
-			batches = batches[1:]
+			batches = v.lock(ctx, d, base, batches, out)
 		}
 		for _, ph := range []phase{phaseBase, phaseNewer} {
 			if out.contested() || ctx.Err() != nil {
@@ -107,6 +101,24 @@ func (v *survey) publish(ctx context.Context, d *draft, base *version, newer []*
 			servers[i].existing = slices.DeleteFunc(out.on(i), func(t target) bool { return t.num >= n })
 		}
 	}
+}
+
+// maxLocks is how many servers are tried, one after the other, to go first. With
+// that many failing the rest goes at once, and a clash is found by looking after.
+const maxLocks = 3
+
+// lock writes the batch that goes first, or the next when its server fails, and
+// returns the others.
+func (v *survey) lock(ctx context.Context, d *draft, base *version, batches [][]target, out *outcome) [][]target {
+	for range maxLocks {
+		if len(batches) == 0 || len(out.placed) > 0 || out.contested() {
+			break
+		}
+		i := lockServer(batches, base)
+		v.write(ctx, d, batches[i:i+1], out)
+		batches = slices.Delete(batches, i, i+1)
+	}
+	return batches
 }
 
 // on lists what was placed on a server.
