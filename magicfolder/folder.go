@@ -12,6 +12,7 @@ import (
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/remote"
 	"warren/magicfolder/scan"
+	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
 	"warren/magicfolder/upload"
 )
@@ -25,6 +26,7 @@ type Folder struct {
 	store *state.Store
 	key   ed25519.PrivateKey
 	keys  keyLocks
+	deep  int // how many ancestors one question reads
 
 	scanMu  sync.Mutex // one scan at a time
 	pushMu  sync.Mutex // one round of uploads at a time
@@ -51,6 +53,7 @@ type Folder struct {
 func newFolder(o Options, db *state.DB, cfg state.Folder) *Folder {
 	return &Folder{
 		opt: o, log: o.Logger.With("folder", cfg.Name), db: db, store: db.Store(cfg), cfg: cfg,
+		deep:  snapshot.MaxAncestors,
 		key:   ed25519.NewKeyFromSeed(cfg.Seed),
 		peers: map[string]*peer{}, bad: map[remote.Cap]error{}, recheck: map[string]time.Time{},
 		stat:     newStatusState(),

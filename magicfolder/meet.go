@@ -58,6 +58,9 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 	if err := f.compareOwn(ctx); err != nil {
 		return err
 	}
+	if err := f.introduce(ctx); err != nil {
+		return err
+	}
 	work := map[string][]head{}
 	for _, p := range f.allPeers() {
 		f.mu.Lock()
@@ -126,7 +129,7 @@ func (f *Folder) reconcile(ctx context.Context, disk fsys.FS, key string, heads 
 		case errors.Is(err, upload.ErrChanging):
 			// The user is writing to it.
 		case condemned(err):
-			f.alarm("entry:"+h.name+":"+key, fmt.Sprintf("a version of participant %q is ignored: %v: %s", h.name, err, fsys.Printable(key)))
+			f.alarm("version:"+h.name+":"+key, fmt.Sprintf("a version of participant %q is ignored: %v: %s", h.name, err, fsys.Printable(key)))
 			f.settle(key, h)
 		case errors.Is(err, remote.ErrUnhappy):
 			return err
@@ -222,7 +225,7 @@ func (f *Folder) trusted(ctx context.Context, key string, h head) (snapshot.Snap
 
 // condemned says whether err is about the version itself and for good.
 func condemned(err error) bool {
-	return snapshot.Malformed(err) || errors.Is(err, snapshot.ErrTooDeep) || errors.Is(err, errForged) || errors.Is(err, fsys.ErrName)
+	return snapshot.Malformed(err) || errors.Is(err, snapshot.ErrTooDeep) || errors.Is(err, errForged) || errors.Is(err, errUnproven) || errors.Is(err, fsys.ErrName)
 }
 
 // captureNow captures whatever the disk has for a key.
@@ -346,7 +349,10 @@ func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashe
 			return false
 		}
 		var ok bool
-		ok, err = snapshot.IsAncestor(ctx, f.parents, old, young, snapshot.MaxAncestors)
+		ok, err = snapshot.IsAncestor(ctx, f.parents, old, young, f.deep)
+		if errors.Is(err, snapshot.ErrTooDeep) && young == theirs {
+			f.condemn(theirs, err)
+		}
 		return ok
 	}
 	if !c.Pending {
@@ -362,6 +368,8 @@ func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashe
 		return c, err
 	}
 	c.Ours = conflict.Version{Deleted: line[len(line)-1].Deleted}
+	// Walked for its error alone: a history that is too long to build on.
+	is(max(rec.Head, "none"), theirs)
 	for _, v := range line {
 		if v.Snapshot == theirs {
 			c.Relation = conflict.Older
@@ -503,7 +511,7 @@ func (f *Folder) rebase(ctx context.Context, key string, theirs remote.Cap) erro
 	}
 	parents := []remote.Cap{theirs}
 	for _, p := range line[0].Parents {
-		old, err := snapshot.IsAncestor(ctx, f.parents, p, theirs, snapshot.MaxAncestors)
+		old, err := snapshot.IsAncestor(ctx, f.parents, p, theirs, f.deep)
 		if err != nil {
 			return err
 		}
@@ -586,11 +594,7 @@ func (f *Folder) version(ctx context.Context, c remote.Cap) (snapshot.Snapshot, 
 	s, err := snapshot.Read(ctx, f.opt.Grid, c)
 	if err != nil {
 		if snapshot.Malformed(err) {
-			f.mu.Lock()
-			if len(f.bad) < 10000 {
-				f.bad[c] = err
-			}
-			f.mu.Unlock()
+			f.condemn(c, err)
 		}
 		return s, err
 	}
@@ -598,6 +602,15 @@ func (f *Folder) version(ctx context.Context, c remote.Cap) (snapshot.Snapshot, 
 		return tx.PutKnown(c, state.Known{Relpath: s.Relpath, Author: s.Author.Name, Key: s.Author.Key,
 			Modified: s.Modified, Content: s.Content, Parents: s.Parents})
 	})
+}
+
+// condemn remembers a version that is not to be read again.
+func (f *Folder) condemn(c remote.Cap, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.bad) < 10000 {
+		f.bad[c] = err
+	}
 }
 
 func (f *Folder) parents(ctx context.Context, c remote.Cap) ([]remote.Cap, error) {

@@ -272,6 +272,7 @@ func (f *Folder) readPeer(ctx context.Context, p *peer) error {
 	for key, c := range heads {
 		if p.heads[key] != c {
 			p.todo[key] = true
+			delete(f.stat.alarms, "version:"+p.name+":"+key)
 		}
 	}
 	for key := range p.todo {
@@ -296,46 +297,112 @@ func (f *Folder) headsOf(key string) []head {
 	return out
 }
 
-// errForged condemns a version whose author is not who the name stands for.
-var errForged = errors.New("signed with another key than the one known for its author")
+// Errors that condemn a version whose author is not who the name stands for.
+var (
+	errForged   = errors.New("signed with another key than the one known for its author")
+	errUnproven = errors.New("signed with a key that its author's own directory does not show")
+)
 
 // checkAuthor holds a version found in a participant's directory against the
-// keys that are pinned. A name of the Collective stands for one key; the first
-// one seen counts, until one is seen in that participant's own directory, which
-// counts more. Names that are not in the Collective (participants who left, or
-// whose author name differs) have one key for each directory that they occur in.
+// keys that are pinned. A name of the Collective stands for one key: the one that
+// is seen in that participant's own directory. A version found elsewhere that
+// uses the name before is not taken until then, unless that directory cannot be
+// read. Other names (participants who left, or whose author name is not the one
+// in the Collective) have one key for each directory that they occur in.
 func (f *Folder) checkAuthor(h head, s snapshot.Snapshot) error {
 	name := snapshot.Key(s.Author.Name)
 	slot := "dir:" + h.dir.Text() + ":" + name
+	own := snapshot.Key(h.name) == name
 	f.mu.Lock()
-	inCollective := name == f.cfg.Author
+	inCollective, readable := name == f.cfg.Author, false
 	for _, p := range f.peers {
-		inCollective = inCollective || snapshot.Key(p.name) == name
+		if snapshot.Key(p.name) == name {
+			inCollective, readable = true, p.read
+		}
 	}
 	f.mu.Unlock()
-	own := snapshot.Key(h.name) == name
 	if inCollective {
 		slot = "name:" + name
 	}
-	return f.store.Update(func(tx *state.Tx) error {
+	proven := false
+	err := f.store.Update(func(tx *state.Tx) error {
+		proven = false
 		have, ok, err := tx.Pin(slot)
+		switch {
+		case err != nil:
+			return err
+		case ok && have.Own && !bytes.Equal(have.Key, s.Author.Key):
+			return errForged
+		case own && !have.Own:
+			proven = true
+			return tx.PutPin(slot, state.Pin{Key: s.Author.Key, Own: true})
+		case ok && bytes.Equal(have.Key, s.Author.Key):
+			return nil
+		case ok:
+			return errForged
+		case inCollective && readable:
+			return errUnproven
+		}
+		return tx.PutPin(slot, state.Pin{Key: s.Author.Key})
+	})
+	if err == nil && proven {
+		f.lookAtAll()
+	}
+	return err
+}
+
+// lookAtAll makes the next poll consider every head again.
+func (f *Folder) lookAtAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.clearAlarms("version:")
+	for _, p := range f.peers {
+		for key := range p.heads {
+			p.todo[key] = true
+		}
+	}
+}
+
+// introduce learns each participant's key from its own directory before
+// anything signed with its name is taken from elsewhere. What it reads is read
+// once in any case.
+func (f *Folder) introduce(ctx context.Context) error {
+	const enough = 64
+	for _, p := range f.allPeers() {
+		name := snapshot.Key(p.name)
+		var pin state.Pin
+		err := f.store.View(func(tx *state.Tx) (err error) {
+			pin, _, err = tx.Pin("name:" + name)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		switch {
-		case !ok:
-			return tx.PutPin(slot, state.Pin{Key: s.Author.Key, Own: own})
-		case bytes.Equal(have.Key, s.Author.Key):
-			if own && !have.Own {
-				have.Own = true
-				return tx.PutPin(slot, have)
-			}
-			return nil
-		case own && !have.Own:
-			return tx.PutPin(slot, state.Pin{Key: s.Author.Key, Own: true})
+		if pin.Own {
+			continue
 		}
-		return errForged
-	})
+		f.mu.Lock()
+		var heads []head
+		for key := range p.todo {
+			if heads = append(heads, head{p.name, p.dir, p.heads[key]}); len(heads) >= enough {
+				break
+			}
+		}
+		f.mu.Unlock()
+		for _, h := range heads {
+			s, err := f.version(ctx, h.cap)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err == nil && snapshot.Key(s.Author.Name) == name {
+				if err := f.checkAuthor(h, s); err != nil && !errors.Is(err, errForged) {
+					return err
+				}
+				break
+			}
+		}
+	}
+	return nil
 }
 
 func (f *Folder) pin(slot string, p state.Pin) error {

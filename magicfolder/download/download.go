@@ -187,6 +187,9 @@ func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error 
 		return err
 	}
 	if err := d.move(rec.Relpath, move); err != nil {
+		if errors.Is(err, ErrEdited) && rec.Disk == nil && d.collides(key, rec.Relpath) {
+			err = ErrCollision
+		}
 		if errors.Is(err, errKept) {
 			// The staging area holds bytes of the user's.
 			return errors.Join(ErrEdited, d.recover(key, rec))
@@ -219,7 +222,7 @@ func (d *Downloader) collides(key, p string) bool {
 	found := false
 	d.Store.View(func(tx *state.Tx) error {
 		return tx.Files(func(k string, f state.File) error {
-			if k != key && f.Disk != nil && foldEqual(k, key) && d.FS.Same(f.Relpath, p) {
+			if k != key && (f.Disk != nil || f.Move != nil) && foldEqual(k, key) && d.FS.Same(f.Relpath, p) {
 				found = true
 			}
 			return nil
