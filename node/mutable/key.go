@@ -60,12 +60,12 @@ func ParseKey(der []byte) (*Key, error) {
 }
 
 func parsePrivateKey(der []byte) (*rsa.PrivateKey, error) {
-	any, err := x509.ParsePKCS8PrivateKey(der)
+	parsed, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		// The parser's message is about structure, but the bytes are a secret.
 		return nil, errors.New("mutable: not a private key in PKCS #8")
 	}
-	private, ok := any.(*rsa.PrivateKey)
+	private, ok := parsed.(*rsa.PrivateKey)
 	if !ok || private.N.BitLen() != keyBits {
 		return nil, fmt.Errorf("mutable: not an RSA key of %d bits", keyBits)
 	}
@@ -114,11 +114,11 @@ func unsealKey(writeKey [16]byte, sealed, public []byte) (*Key, error) {
 
 // parsePublicKey reads a share's public key, which has the capability's fingerprint.
 func parsePublicKey(der []byte) (*rsa.PublicKey, error) {
-	any, err := x509.ParsePKIXPublicKey(der)
+	parsed, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
 		return nil, fmt.Errorf("%w: public key: %w", errShare, err)
 	}
-	public, ok := any.(*rsa.PublicKey)
+	public, ok := parsed.(*rsa.PublicKey)
 	if !ok {
 		return nil, fmt.Errorf("%w: public key is not RSA", errShare)
 	}
