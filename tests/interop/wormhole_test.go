@@ -1,0 +1,350 @@
+package interop
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"warren/invite"
+	"warren/invite/mailbox"
+	"warren/invite/message"
+	"warren/invite/wormhole"
+	"warren/node/caps"
+	"warren/node/furl"
+)
+
+const (
+	inviteFURL = "pb://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaq@tcp:127.0.0.1:4321/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
+	textApp    = "lothar.com/wormhole/text-or-file-xfer"
+)
+
+func loopback(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+func within(t testing.TB, limit time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func ourMailbox(t testing.TB) string {
+	t.Helper()
+	s, err := mailbox.Open(mailbox.Config{Path: filepath.Join(t.TempDir(), "mailbox.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := httptest.NewServer(s)
+	t.Cleanup(func() { s.Close(); h.Close() })
+	return "ws" + strings.TrimPrefix(h.URL, "http") + "/v1"
+}
+
+func realMailbox(t testing.TB) string {
+	t.Helper()
+	dir, port := t.TempDir(), FreePort(t)
+	Start(t, filepath.Join(NeedPeers(t), "twist"), "wormhole-mailbox",
+		fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), "--channel-db="+filepath.Join(dir, "ch.db"))
+	url := fmt.Sprintf("ws://127.0.0.1:%d/v1", port)
+	Eventually(t, 30*time.Second, "the real mailbox answers", func() error {
+		_, err := wormhole.Look(within(t, 5*time.Second), loopback, url, textApp)
+		return err
+	})
+	return url
+}
+
+// onBothMailboxes runs a test through our mailbox server and the real one.
+func onBothMailboxes(t *testing.T, test func(t *testing.T, url string)) {
+	NeedPeers(t)
+	t.Run("our mailbox", func(t *testing.T) { test(t, ourMailbox(t)) })
+	t.Run("real mailbox", func(t *testing.T) { test(t, realMailbox(t)) })
+}
+
+// printed waits until a process prints what matches and returns the first group.
+func printed(t testing.TB, p *Process, pattern string) string {
+	t.Helper()
+	re, found := regexp.MustCompile(pattern), ""
+	Eventually(t, 30*time.Second, pattern, func() error {
+		m := re.FindStringSubmatch(p.Output())
+		if m == nil {
+			return errors.New("not printed yet")
+		}
+		found = m[1]
+		return nil
+	})
+	return found
+}
+
+func ends(t testing.TB, p *Process) {
+	t.Helper()
+	select {
+	case <-p.Done():
+	case <-time.After(30 * time.Second):
+		t.Fatal("the program does not end")
+	}
+	if p.err != nil {
+		t.Fatalf("the program failed: %v", p.err)
+	}
+}
+
+// runSession runs one of our sessions until the test ends.
+func runSession(t testing.TB, url, code string) *wormhole.Session {
+	t.Helper()
+	state, err := wormhole.NewState(textApp, url, code, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := wormhole.New(wormhole.Config{Dial: loopback, MakeCode: func(n string) (string, error) { return n + "-crossover-clockwork", nil }}, state)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { s.Run(ctx); close(done) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return s
+}
+
+func mustJSON(t testing.TB, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// The wormhole command exchanges a text with itself and with our session, both
+// ways, through both mailbox servers.
+func TestWormholeText(t *testing.T) {
+	onBothMailboxes(t, func(t *testing.T, url string) {
+		program := filepath.Join(NeedPeers(t), "wormhole")
+		t.Run("wormhole to wormhole", func(t *testing.T) {
+			p := Start(t, program, "--relay-url", url, "send", "--text", "hello")
+			code := printed(t, p, `Wormhole code is: (\S+)`)
+			if out := Run(t, time.Minute, program, "--relay-url", url, "receive", code); !strings.Contains(out, "hello") {
+				t.Errorf("received %q", out)
+			}
+			ends(t, p)
+		})
+		t.Run("wormhole to us", func(t *testing.T) {
+			p := Start(t, program, "--relay-url", url, "send", "--text", "grüße")
+			s := runSession(t, url, printed(t, p, `Wormhole code is: (\S+)`))
+			ctx := within(t, 30*time.Second)
+			b, err := s.Message(ctx, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var m struct{ Offer struct{ Message string } }
+			if err := json.Unmarshal(b, &m); err != nil || m.Offer.Message != "grüße" {
+				t.Errorf("received %s (%v)", b, err)
+			}
+			if err := s.Send(0, mustJSON(t, map[string]any{"answer": map[string]string{"message_ack": "ok"}})); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Close(ctx, wormhole.MoodHappy, ""); err != nil {
+				t.Fatal(err)
+			}
+			ends(t, p)
+		})
+		t.Run("we to wormhole", func(t *testing.T) {
+			s := runSession(t, url, "")
+			ctx := within(t, 30*time.Second)
+			code, err := s.Code(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Send(0, mustJSON(t, map[string]any{"offer": map[string]string{"message": "from us"}})); err != nil {
+				t.Fatal(err)
+			}
+			p := Start(t, program, "--relay-url", url, "receive", code)
+			b, err := s.Message(ctx, 0)
+			if err != nil || !strings.Contains(string(b), "message_ack") {
+				t.Errorf("received %s (%v)", b, err)
+			}
+			if err := s.Close(ctx, wormhole.MoodHappy, ""); err != nil {
+				t.Fatal(err)
+			}
+			ends(t, p)
+			if !strings.Contains(p.Output(), "from us") {
+				t.Errorf("wormhole printed %q", p.Output())
+			}
+		})
+		t.Run("wrong words", func(t *testing.T) {
+			p := Start(t, program, "--relay-url", url, "send", "--text", "secret")
+			code := printed(t, p, `Wormhole code is: (\S+)`)
+			s := runSession(t, url, code+"x")
+			if _, err := s.Message(within(t, 30*time.Second), 0); !errors.Is(err, wormhole.ErrWrongCode) {
+				t.Errorf("we are told %v", err)
+			}
+			select {
+			case <-p.Done():
+			case <-time.After(30 * time.Second):
+				t.Fatal("wormhole does not notice")
+			}
+			if p.err == nil || !strings.Contains(p.Output(), "confirmation failed") {
+				t.Errorf("wormhole is told %q", p.Output())
+			}
+		})
+	})
+}
+
+// inviter is ours, with a folder.
+func inviter(t testing.TB) *invite.Inviter {
+	t.Helper()
+	i, err := invite.New(invite.Config{
+		Ledger: filepath.Join(t.TempDir(), "invites.db"), Dial: loopback,
+		Settings: func(context.Context, invite.Invite) (message.Settings, error) {
+			f, err := furl.Parse(inviteFURL)
+			return message.Settings{
+				Nickname: "Our Grid", Introducer: f, Encoding: message.Encoding{Needed: 2, Happy: 3, Total: 4},
+				Ours: &message.Ours{Grid: "Our Grid", Folder: "photos", Tor: message.TorOptional,
+					Writecap: caps.DirWrite{SSKWrite: caps.SSKWrite{WriteKey: [16]byte{1}}}},
+			}, err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := i.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return i
+}
+
+func offered(t testing.TB, i *invite.Inviter, url string) invite.Issued {
+	t.Helper()
+	issued, err := i.Offer(within(t, 30*time.Second), invite.Options{Name: "bob", Folder: "photos", Mailbox: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issued
+}
+
+func finished(t testing.TB, i *invite.Inviter, id string, acknowledged bool) {
+	t.Helper()
+	Eventually(t, 30*time.Second, "the invite is done", func() error {
+		for _, v := range i.List() {
+			if v.ID == id && v.State == invite.Done && v.Acknowledged == acknowledged {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", i.List())
+	})
+}
+
+func join(t testing.TB, url, code string) (message.Settings, error) {
+	return invite.Accept(within(t, 30*time.Second), invite.AcceptOptions{
+		CodeOrLink: code, Mailbox: url, Dial: loopback,
+		Reply: func(context.Context, message.Settings) (message.Acknowledgement, error) {
+			return message.Acknowledgement{Keys: map[string]string{"node": "pub-v0-x"}}, nil
+		},
+	})
+}
+
+func TestOurInvite(t *testing.T) {
+	onBothMailboxes(t, func(t *testing.T, url string) {
+		i := inviter(t)
+		issued := offered(t, i, url)
+		s, err := join(t, url, issued.Code.Text())
+		if err != nil || s.Ours == nil || s.Ours.Folder != "photos" {
+			t.Fatalf("%v, %v", s, err)
+		}
+		finished(t, i, issued.ID, true)
+	})
+}
+
+// A code alone finds its mailbox among several by what the real server lists.
+func TestMailboxFoundByListing(t *testing.T) {
+	a, b := realMailbox(t), realMailbox(t)
+	i := inviter(t)
+	issued := offered(t, i, b)
+	if _, err := invite.Accept(within(t, 30*time.Second), invite.AcceptOptions{
+		CodeOrLink: issued.Code.Text(), Public: []string{a, b}, Dial: loopback,
+		Reply: func(context.Context, message.Settings) (message.Acknowledgement, error) {
+			return message.Acknowledgement{}, nil
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	finished(t, i, issued.ID, true)
+}
+
+// tahoe invite, and we join.
+func TestTahoeInvitesUs(t *testing.T) {
+	onBothMailboxes(t, func(t *testing.T, url string) {
+		dir := filepath.Join(t.TempDir(), "client")
+		Run(t, time.Minute, Tahoe(t), "create-client", "--introducer="+inviteFURL, "--shares-needed=2", "--shares-happy=3", "--shares-total=4", "--webport=none", dir)
+		p := Start(t, Tahoe(t), "--wormhole-server", url, "-d", dir, "invite", "bob")
+		s, err := join(t, url, printed(t, p, `Invite Code for client: (\S+)`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Nickname != "bob" || s.Introducer.Text() != inviteFURL || s.Encoding != (message.Encoding{Needed: 2, Happy: 3, Total: 4}) || s.Ours != nil {
+			t.Errorf("received %v", s)
+		}
+		ends(t, p)
+	})
+}
+
+// We invite, tahoe create-client --join makes a directory, and the node starts.
+func TestWeInviteTahoe(t *testing.T) {
+	onBothMailboxes(t, func(t *testing.T, url string) {
+		i := inviter(t)
+		issued := offered(t, i, url)
+		dir := filepath.Join(t.TempDir(), "client")
+		web := fmt.Sprintf("--webport=tcp:%d:interface=127.0.0.1", FreePort(t))
+		Run(t, time.Minute, Tahoe(t), "--wormhole-server", url, "create-client", web, "--join", issued.Code.Text(), dir)
+		cfg, err := os.ReadFile(filepath.Join(dir, "tahoe.cfg"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"shares.needed = 2\n", "shares.happy = 3\n", "shares.total = 4\n", "nickname = "} {
+			if !strings.Contains(string(cfg), line) {
+				t.Errorf("tahoe.cfg has no %q", line)
+			}
+		}
+		yaml, err := os.ReadFile(filepath.Join(dir, "private", "introducers.yaml"))
+		if err != nil || !strings.Contains(string(yaml), inviteFURL) {
+			t.Errorf("introducers.yaml lacks the FURL (%v)", err)
+		}
+		finished(t, i, issued.ID, false)
+		RunClient(t, Tahoe(t), dir, 0)
+	})
+}
+
+// Gridsync's side, both ways and its older protocol, on the real magic-wormhole.
+func TestGridsync(t *testing.T) {
+	onBothMailboxes(t, func(t *testing.T, url string) {
+		peer := filepath.Join(Root(t), "tests", "interop", "invite_peer.py")
+		for _, mode := range []string{"send", "legacy"} {
+			p := Start(t, Python(t), peer, mode, url)
+			s, err := join(t, url, printed(t, p, `code: (\S+)`))
+			if err != nil || s.Nickname != "Gridsync's grid" || s.Encoding.Happy != 7 {
+				t.Errorf("%s: %v, %v", mode, s, err)
+			}
+			ends(t, p)
+		}
+		i := inviter(t)
+		issued := offered(t, i, url)
+		p := Start(t, Python(t), peer, "receive", url, issued.Code.Text())
+		got := printed(t, p, `received: (.*)`)
+		ends(t, p)
+		var m map[string]any
+		if err := json.Unmarshal([]byte(got), &m); err != nil || m["nickname"] != "Our Grid" || m["introducer"] != inviteFURL || m["shares-total"] != 4.0 {
+			t.Errorf("gridsync received %s (%v)", got, err)
+		}
+		finished(t, i, issued.ID, false)
+	})
+}
