@@ -41,9 +41,9 @@ func (q *request) allocate() error {
 	return q.send(http.StatusOK, allocated{held, got}.encode())
 }
 
-// write streams the body into the share. A part that arrives before the connection
+// writeShare streams the body into the share. A part that arrives before the connection
 // breaks stays: sending it again is no conflict.
-func (q *request) write() error {
+func (q *request) writeShare() error {
 	if !acceptsCBOR(q.r.Header) {
 		return errNotAcceptable
 	}
@@ -117,7 +117,7 @@ func (q *request) list() error {
 	return q.send(http.StatusOK, encodeShares(all))
 }
 
-func (q *request) read() error {
+func (q *request) readShare() error {
 	// Tahoe's client wants this type of an error too.
 	q.Header().Set("Content-Type", "application/octet-stream")
 	length, err := q.session.ShareLength(q.ctx, q.kind, q.si, q.share)
@@ -137,7 +137,7 @@ func (q *request) read() error {
 		q.Header().Set("Content-Range", r.contentRange())
 	}
 	// The first block before the header: a share that cannot be read is still an error.
-	first, err := q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block))
+	data, err := q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block))
 	if err != nil {
 		q.Header().Del("Content-Range")
 		return err
@@ -145,19 +145,19 @@ func (q *request) read() error {
 	q.extend()
 	q.Header().Set("Content-Length", strconv.FormatUint(r.End-r.Begin, 10))
 	q.WriteHeader(code)
-	return q.stream(func(yield func([]byte) bool) {
-		for data := first; r.Begin < r.End && yield(data); {
-			r.Begin += uint64(len(data))
-			if r.Begin >= r.End {
-				return
-			}
-			data, err = q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block))
-			if err != nil || len(data) == 0 {
-				// A mutable share shrank meanwhile.
-				panic(http.ErrAbortHandler)
-			}
+	for len(data) > 0 {
+		q.deliver(data)
+		if r.Begin += uint64(len(data)); r.Begin == r.End {
+			return nil
 		}
-	})
+		if data, err = q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block)); err != nil {
+			break
+		}
+	}
+	if r.Begin < r.End {
+		panic(http.ErrAbortHandler) // a mutable share shrank meanwhile
+	}
+	return nil
 }
 
 func (q *request) addLease() error {

@@ -11,6 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,7 +46,11 @@ type Options struct {
 const (
 	allocateBody = 8192
 	adviseBody   = 32768
-	block        = 1 << 20
+	// block is how much of a share is read or written at once.
+	block = 1 << 20
+	// piece is how much of an answer a client must take in Options.Stall: 1 kB/s
+	// will do, as over Tor on a bad day.
+	piece = 64 << 10
 )
 
 // Server is the HTTP handler of the protocol. Safe for concurrent use.
@@ -138,6 +144,7 @@ type request struct {
 	kind    storage.ShareKind
 	share   int
 	secrets map[secretKind][]byte
+	read    bool // the body has been read to its end
 }
 
 // A route is one of the operations.
@@ -237,9 +244,9 @@ func (q *request) parsePath() ([]route, error) {
 	}
 	switch {
 	case len(part) == 3 && immutable:
-		return []route{{"GET", nil, (*request).read}, {"PATCH", []secretKind{uploadSecret}, (*request).write}}, nil
+		return []route{{"GET", nil, (*request).readShare}, {"PATCH", []secretKind{uploadSecret}, (*request).writeShare}}, nil
 	case len(part) == 3:
-		return []route{{"GET", nil, (*request).read}}, nil
+		return []route{{"GET", nil, (*request).readShare}}, nil
 	case part[3] == "corrupt":
 		return []route{{"POST", nil, (*request).advise}}, nil
 	case part[3] == "abort" && immutable:
@@ -297,8 +304,8 @@ func (q *request) refuse(err error) {
 	code := status(err)
 	text := err.Error()
 	if code == http.StatusInternalServerError {
-		if q.ctx.Err() != nil {
-			panic(http.ErrAbortHandler) // the client is gone
+		if q.ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			panic(http.ErrAbortHandler) // the client is gone, or stopped in mid-body
 		}
 		q.opt.Log.Error("storage request failed", "method", q.r.Method, "storage-index", q.si.Text(), "error", err)
 		text = "internal error"
@@ -307,6 +314,11 @@ func (q *request) refuse(err error) {
 		text = storage.ErrNoSpace.Error()
 	}
 	q.extend()
+	if q.r.Body != http.NoBody && !q.read {
+		// net/http reads a little of what is left, and then closes.
+		q.rc.SetReadDeadline(time.Now().Add(q.opt.Stall))
+		q.Header().Set("Connection", "close")
+	}
 	if code == http.StatusNoContent {
 		q.WriteHeader(code)
 		return
@@ -319,19 +331,23 @@ func (q *request) refuse(err error) {
 	io.WriteString(q, text)
 }
 
-// extend gives the client another while to send or take something. (A connection
-// without deadlines, as tests have, answers ErrNotSupported.)
+// extend gives the client another while to take something. (A connection without
+// deadlines, as tests have, answers ErrNotSupported.)
 func (q *request) extend() {
-	until := time.Now().Add(q.opt.Stall)
-	q.rc.SetReadDeadline(until)
-	q.rc.SetWriteDeadline(until)
+	q.rc.SetWriteDeadline(time.Now().Add(q.opt.Stall))
 }
 
 // Read reads the request's body; each read may take a while, all of them together
-// as long as they like.
+// as long as they like. The deadline goes with the read: net/http reads on to see
+// the client leave, and would take a late disk for a client that left.
 func (q *request) Read(p []byte) (int, error) {
-	q.extend()
-	return q.r.Body.Read(p)
+	q.rc.SetReadDeadline(time.Now().Add(q.opt.Stall))
+	n, err := q.r.Body.Read(p)
+	if err == nil || err == io.EOF {
+		q.rc.SetReadDeadline(time.Time{})
+	} // else it stays in the past: net/http tries again, on the way out
+	q.read = q.read || err == io.EOF
+	return n, err
 }
 
 // body reads a CBOR body of at most limit bytes. done says that it is used no more.
@@ -371,27 +387,19 @@ func (q *request) send(code int, message []byte) error {
 	q.Header().Set("Content-Type", cborType)
 	q.Header().Set("Content-Length", strconv.Itoa(len(message)))
 	q.WriteHeader(code)
-	return q.stream(func(yield func([]byte) bool) {
-		for len(message) > 0 {
-			n := min(len(message), block)
-			if !yield(message[:n]) {
-				return
-			}
-			message = message[n:]
-		}
-	})
+	q.deliver(message)
+	return nil
 }
 
-// stream writes an answer piece by piece. A failure ends the connection: there is
-// no other way to say that what was promised does not come.
-func (q *request) stream(pieces func(yield func([]byte) bool)) error {
-	for p := range pieces {
+// deliver writes part of an answer. A failure ends the connection: there is no
+// other way to say that what was promised does not come.
+func (q *request) deliver(b []byte) {
+	for part := range slices.Chunk(b, piece) {
 		q.extend()
-		if _, err := q.ResponseWriter.Write(p); err != nil {
+		if _, err := q.ResponseWriter.Write(part); err != nil {
 			panic(http.ErrAbortHandler)
 		}
 	}
-	return nil
 }
 
 // leases are the lease secrets of the request.
