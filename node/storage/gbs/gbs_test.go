@@ -102,8 +102,7 @@ func TestClients(t *testing.T) {
 	})
 }
 
-// TestSecretHashes: an upload secret serves over both ways in or over one, but not
-// mixed; the write enabler and leases are the same over both.
+// TestSharedSlot: a slot is the same over HTTPS and in the process.
 func TestSharedSlot(t *testing.T) {
 	server := storage.NewServer(mem.New(0), storage.Options{})
 	c := dial(t, serve(t, server, gbs.Options{}, certificate(t, false)))

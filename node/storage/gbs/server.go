@@ -155,7 +155,7 @@ type route struct {
 }
 
 var (
-	// errStatus values are answers that no storage error stands for.
+	// Answers that no storage error stands for.
 	errNotAcceptable = errors.New("gbs: only " + cborType + " is spoken here")
 	errMediaType     = errors.New("gbs: the body is not " + cborType)
 	errEmptyRange    = errors.New("gbs: nothing in that range")
