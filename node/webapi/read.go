@@ -57,8 +57,8 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 		code, text = we.code, we.text
 	case errors.Is(err, dirnode.ErrExists):
 		code, text = errExists.code, errExists.text
-	case errors.Is(err, dirnode.ErrNoSuchChild):
-		code = http.StatusNotFound
+	case errors.Is(err, dirnode.ErrNoEntry):
+		code, text = http.StatusNotFound, "No such child"
 	case errors.As(err, &short) && short.Found == 0:
 		code = http.StatusGone
 		text = "NoSharesError: no shares could be found. Zero shares usually indicates a corrupt URI, or that no servers were connected, but it might also indicate severe corruption. You should perform a filecheck on this object to learn more.\n\nThe full error message is:\n" + err.Error()
@@ -68,8 +68,10 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, mutable.ErrNotFound), errors.Is(err, mutable.ErrNotEnoughShares):
 		code = http.StatusGone
 		text = "UnrecoverableFileError: the directory (or mutable file) could not be retrieved, because there were insufficient good shares. This might indicate that no servers were connected, insufficient servers were connected, the URI was corrupt, or that shares have been lost due to server departure, hard drive failure, or disk corruption. You should perform a filecheck on this object to learn more."
-	case errors.Is(err, dirnode.ErrReadOnly):
+	case errors.Is(err, ErrReadOnly), errors.Is(err, dirnode.ErrName), errors.Is(err, dirnode.ErrMetadata), errors.Is(err, dirnode.ErrCap):
 		code = http.StatusBadRequest
+	case errors.Is(err, mutable.ErrTooLarge):
+		code, text = http.StatusRequestEntityTooLarge, "FileTooLargeError: "+text
 	case errors.Is(err, dirnode.ErrNotImmutable):
 		code = http.StatusBadRequest
 		text = "MustBeDeepImmutableError: " + text
@@ -213,6 +215,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c caps.Cap, name 
 		h.Del("ETag")
 		return err
 	}
+	defer f.Close()
 	size := f.Size()
 	first, last, partial := int64(0), size-1, false
 	if header := r.Header.Get("Range"); header != "" {
@@ -291,7 +294,7 @@ func contentType(name string) string {
 // describe is an entry's PROPDICT: kind-dependent facts, caps and metadata.
 func describe(e dirnode.Entry, metadata bool) map[string]any {
 	m := map[string]any{}
-	c := best(e)
+	c := e.Cap()
 	if e.Write != nil {
 		m["rw_uri"] = e.Write.Text()
 	}
@@ -340,23 +343,14 @@ func kind(c caps.Cap) string {
 	return "filenode"
 }
 
-// self is the entry that a cap would have.
-func self(c caps.Cap) dirnode.Entry {
-	if caps.IsReadOnly(c) {
-		return dirnode.Entry{Read: c}
-	}
-	return dirnode.Entry{Write: c, Read: caps.ReadOnly(c)}
-}
-
 func (s *server) fileJSON(w http.ResponseWriter, r *http.Request, at place) error {
-	e := self(at.cap)
-	e.Metadata = at.entry.Metadata
-	m := describe(e, at.parent != nil)
+	m := describe(dirnode.NewEntry("", at.cap, at.entry.Metadata), at.parent != nil)
 	if caps.IsMutable(at.cap) {
 		f, err := s.Grid.Open(r.Context(), at.cap)
 		if err != nil {
 			return err
 		}
+		defer f.Close()
 		m["size"] = f.Size()
 	}
 	return asJSON(w, "text/plain", []any{"filenode", m})
@@ -369,9 +363,9 @@ func (s *server) dirJSON(w http.ResponseWriter, r *http.Request, c caps.Cap) err
 	}
 	kids := make(map[string]any, len(entries))
 	for _, e := range entries {
-		kids[e.Name] = []any{kind(best(e)), describe(e, true)}
+		kids[e.Name] = []any{kind(e.Cap()), describe(e, true)}
 	}
-	m := describe(self(c), false)
+	m := describe(dirnode.NewEntry("", c, nil), false)
 	m["children"] = kids
 	return asJSON(w, "text/plain", []any{"dirnode", m})
 }
@@ -385,7 +379,7 @@ func (s *server) dirPage(w http.ResponseWriter, r *http.Request, c caps.Cap) err
 	var b strings.Builder
 	b.WriteString("<!DOCTYPE html><meta charset=utf-8><title>directory</title><ul>")
 	for _, e := range entries {
-		fmt.Fprintf(&b, "<li>%s %s", kind(best(e)), html.EscapeString(e.Name))
+		fmt.Fprintf(&b, "<li>%s %s", kind(e.Cap()), html.EscapeString(e.Name))
 	}
 	fmt.Fprint(w, b.String()+"</ul>\n")
 	return nil

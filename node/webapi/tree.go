@@ -20,14 +20,6 @@ type place struct {
 	entry  dirnode.Entry // the parent's entry, when there is one
 }
 
-// best is the strongest cap of an entry.
-func best(e dirnode.Entry) caps.Cap {
-	if e.Write != nil {
-		return e.Write
-	}
-	return e.Read
-}
-
 // parts unescapes the path below /uri/: a cap and names.
 func parts(escaped []string) (caps.Cap, []string, error) {
 	names := make([]string, 0, len(escaped))
@@ -73,7 +65,7 @@ func (s *server) resolve(ctx context.Context, root caps.Cap, names []string, cre
 		next := place{parent: at.cap, name: norm}
 		for _, e := range entries {
 			if e.Name == norm {
-				next.cap, next.entry = best(e), e
+				next.cap, next.entry = e.Cap(), e
 				break
 			}
 		}
@@ -98,13 +90,7 @@ func (s *server) resolve(ctx context.Context, root caps.Cap, names []string, cre
 // link sets one entry. The cap goes where its kind puts it: a writecap brings
 // its readcap along.
 func (s *server) link(ctx context.Context, dir caps.Cap, name string, c caps.Cap, over dirnode.Overwrite) error {
-	e := dirnode.Entry{Name: name}
-	if caps.IsReadOnly(c) {
-		e.Read = c
-	} else {
-		e.Write, e.Read = c, caps.ReadOnly(c)
-	}
-	return s.Grid.Edit(ctx, dir, []dirnode.Change{{Entry: e, Overwrite: over}})
+	return s.Grid.Edit(ctx, dir, []dirnode.Change{{Entry: dirnode.NewEntry(name, c, nil), Overwrite: over}})
 }
 
 // tree handles /uri/CAP and all below it.

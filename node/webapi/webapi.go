@@ -2,6 +2,7 @@ package webapi
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/url"
@@ -16,7 +17,11 @@ import (
 type File interface {
 	Size() int64
 	WriteRange(ctx context.Context, w io.Writer, offset, size int64) error
+	Close() error
 }
+
+// ErrReadOnly is a Grid's answer when a readcap was to be written through.
+var ErrReadOnly = errors.New("that capability is read-only")
 
 // Grid is what the web API does with the grid; package node composes it. All
 // methods may be called concurrently; a nil error of a writing method means

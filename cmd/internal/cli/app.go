@@ -34,7 +34,8 @@ type env struct {
 func Main(version string, args []string, in io.Reader, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := newApp(version, in, out, errOut).RunContext(ctx, args)
+	app := newApp(version, in, out, errOut)
+	err := app.RunContext(ctx, flagsFirst(app, args))
 	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return ui.Report(errOut, errors.New("interrupted"))
 	}

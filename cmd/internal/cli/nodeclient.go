@@ -36,7 +36,7 @@ func openNode(dir string) (*nodeClient, error) {
 	}
 	c := &nodeClient{
 		dir: dir, url: strings.TrimSuffix(strings.TrimSpace(string(b)), "/"),
-		http: &http.Client{Transport: &http.Transport{DialContext: torutil.Local{}.DialContext, DisableCompression: true}},
+		http: &http.Client{Transport: &http.Transport{DialContext: torutil.NewLocal(&torutil.Ledger{}).DialContext, DisableCompression: true}},
 	}
 	if _, err := url.Parse(c.url); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "node.url"), err)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"warren/magicfolder"
 	"warren/torutil"
 )
 
@@ -151,7 +152,6 @@ func (s *story) services(ctx context.Context) error {
 	if err := until(ctx, p, "the introducer", func() error { _, err := readWhole(s.furlFile); return err }); err != nil {
 		return err
 	}
-	s.nodes = append(s.nodes, intro)
 	s.say("introducer     running; its FURL is in %s", s.furlFile)
 
 	for i := range servers {
@@ -160,7 +160,7 @@ func (s *story) services(ctx context.Context) error {
 			return err
 		}
 		dir := filepath.Join(s.root, name)
-		args := append([]string{"create-node", "--nickname=" + name, "--introducer=@" + s.furlFile, "--webport=tcp:0:interface=127.0.0.1", "--encoding=3,4,5"}, listen...)
+		args := append([]string{"create-node", "--nickname=" + name, "--introducer=@" + s.furlFile, "--webport=tcp:0:interface=127.0.0.1", "--shares-needed=3", "--shares-happy=4", "--shares-total=5"}, listen...)
 		if _, err := s.run(ctx, append(args, dir)...); err != nil {
 			return err
 		}
@@ -180,11 +180,9 @@ type status struct {
 		Connected bool `json:"connected"`
 	} `json:"servers"`
 	Folders []struct {
-		Name         string   `json:"name"`
-		State        string   `json:"state"`
-		Reason       string   `json:"reason"`
-		UpToDate     bool     `json:"up_to_date"`
-		Participants []string `json:"participants"`
+		Name   string `json:"name"`
+		State  string `json:"state"`
+		Reason string `json:"reason"`
 	} `json:"folders"`
 	Connections torutil.Counts `json:"connections"`
 }
@@ -206,7 +204,7 @@ func (s *story) settled(ctx context.Context, p *person) error {
 			if f.Name != folderName {
 				continue
 			}
-			if f.UpToDate {
+			if f.State == magicfolder.StateCurrent {
 				return nil
 			}
 			return fmt.Errorf("%s %s", f.State, f.Reason)

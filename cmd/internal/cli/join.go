@@ -1,0 +1,195 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	cli "github.com/urfave/cli/v2"
+
+	"warren/cmd/internal/daemon"
+	"warren/cmd/internal/ui"
+	"warren/invite"
+	"warren/invite/code"
+	"warren/invite/message"
+	"warren/invite/wormhole"
+	"warren/torutil"
+)
+
+type joinOptions struct {
+	code, folder, mailbox string
+	direct, yes, detach   bool
+	verbose               bool
+	tor                   torOptions
+}
+
+func (e *env) joinCommand() *cli.Command {
+	return &cli.Command{
+		Name: "join", Usage: "join a grid and its shared folder with a code", ArgsUsage: "CODE|LINK [DIR]",
+		Description: "Everything goes through Tor unless --direct is said. DIR is where the folder goes\n(default: ~/Warren/FOLDER); the node itself lives in the node directory (-d).",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "mailbox", Usage: "the mailbox `URL` where the inviter waits"},
+			&cli.BoolFlag{Name: "direct", Usage: "do without Tor: mailbox and grid see this machine's address"},
+			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "ask nothing"},
+			&cli.BoolFlag{Name: "detach", Usage: "leave the node running in the background"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log what happens to standard error"},
+		}, torFlags()...),
+		Action: func(c *cli.Context) error {
+			if err := wantArgs(c, 1, 2); err != nil {
+				return err
+			}
+			return e.join(c.Context, joinOptions{
+				code: c.Args().Get(0), folder: c.Args().Get(1), mailbox: c.String("mailbox"),
+				direct: c.Bool("direct"), yes: c.Bool("yes"), detach: c.Bool("detach"), verbose: c.Bool("verbose"), tor: readTorFlags(c),
+			})
+		},
+	}
+}
+
+// join accepts an invite: it meets the inviter, makes the node directory and the
+// folder, acknowledges, and runs the node.
+func (e *env) join(ctx context.Context, o joinOptions) (err error) {
+	if err := checkCode(o.code); err != nil {
+		return err
+	}
+	j := &daemon.Newcomer{Dir: e.dir, Direct: o.direct, WebPort: webPort(ctx)}
+	if err := j.Open(ctx); err != nil {
+		return runError(e.dir, err)
+	}
+	if !j.Exists() && !o.direct {
+		if err := o.tor.into(ctx, &j.Tor); err != nil {
+			return err
+		}
+	}
+	if o.direct {
+		e.ui.Say("without Tor (--direct): the mailbox and the grid see this machine's address")
+	}
+	network, handle, err := j.Network(ctx, func(p torutil.Progress) { e.ui.Say("tor: %s", daemon.TorProgress(p)) })
+	if err != nil {
+		return torError(err)
+	}
+	// The tor that was launched for the exchange goes on serving the node.
+	defer func() { err = errors.Join(err, handle.Close(), j.Close()) }()
+	if err := handle.WaitReady(ctx); err != nil {
+		return torError(err)
+	}
+	var settings message.Settings
+	settings, err = invite.Accept(ctx, invite.AcceptOptions{
+		CodeOrLink: o.code, Mailbox: o.mailbox, Dial: network.DialContext, StateFile: e.dir + ".join",
+		Progress: func(s invite.Stage) { e.ui.Say("%s", s) },
+		Reply: func(ctx context.Context, s message.Settings) (message.Acknowledgement, error) {
+			e.describe(s)
+			folder, err := e.folderPlace(s, o)
+			if err != nil {
+				return message.Acknowledgement{}, err
+			}
+			return j.Accept(ctx, s, folder)
+		},
+	})
+	if errors.Is(err, message.ErrRefused) {
+		err = errors.Join(err, j.Abandon())
+	}
+	if err != nil {
+		return joinError(err)
+	}
+	e.ui.Result("joined %s", ui.Clean(settings.Nickname))
+	if j.Folder != "" {
+		e.ui.Result("the folder is %s", j.Folder)
+	}
+	e.ui.Say("start the node again later with:  warren -d %s run", e.dir)
+	if o.detach {
+		return e.detach(ctx)
+	}
+	return e.run(ctx, runOptions{verbose: o.verbose, network: network, handle: handle})
+}
+
+// checkCode refuses what cannot be a code before anything is dialled.
+func checkCode(s string) error {
+	var err error
+	if code.IsLink(s) {
+		_, err = code.ParseLink(s)
+	} else {
+		_, err = code.Parse(s)
+	}
+	if err == nil {
+		return nil
+	}
+	return ui.Fail(ui.ExitInvite, "a code is a number and words, as in 7-crossword-orca; ask the inviter to read it again", err)
+}
+
+// webPort is Tahoe's usual endpoint for the web API, or, when that is taken, any.
+func webPort(ctx context.Context) string {
+	const usual = "tcp:3456:interface=127.0.0.1"
+	l, err := torutil.NewLocal(&torutil.Ledger{}).Listen(ctx, usual)
+	if err != nil {
+		return "tcp:0:interface=127.0.0.1"
+	}
+	l.Close()
+	return usual
+}
+
+// describe shows what was received, cleaned.
+func (e *env) describe(s message.Settings) {
+	e.ui.Say("grid: %s, encoding %d of %d", ui.Clean(s.Nickname), s.Encoding.Needed, s.Encoding.Total)
+	if s.Ours != nil && s.Ours.Folder != "" {
+		e.ui.Say("folder: %s, where you are %s", ui.Clean(s.Ours.Folder), ui.Clean(s.Ours.Participant))
+	}
+}
+
+// folderPlace decides where the folder goes, with the one question that join asks.
+func (e *env) folderPlace(s message.Settings, o joinOptions) (string, error) {
+	if s.Ours == nil || s.Ours.Writecap == nil {
+		return "", nil
+	}
+	place := o.folder
+	if place == "" {
+		home, err := os.UserHomeDir()
+		if err != nil {
+			return "", err
+		}
+		place = filepath.Join(home, "Warren", s.Ours.Folder)
+		if !o.yes {
+			if place, err = e.ui.Ask("Where shall the folder go?", place); err != nil {
+				return "", err
+			}
+		}
+	}
+	return filepath.Abs(place)
+}
+
+// joinError gives every failure that a newcomer can meet its hint.
+func joinError(err error) error {
+	again := "ask the inviter for a new code"
+	switch {
+	case errors.Is(err, wormhole.ErrWrongCode), errors.Is(err, wormhole.ErrFailed):
+		return ui.Fail(ui.ExitInvite, "it was mistyped, by you or by somebody else, and is spent by that: "+again, err)
+	case errors.Is(err, wormhole.ErrUnknown):
+		return ui.Fail(ui.ExitInvite, "is it typed right? else "+again+"; if the inviter gave a link (warren:...), use that", err)
+	case errors.Is(err, wormhole.ErrUsed), errors.Is(err, wormhole.ErrExpired), errors.Is(err, wormhole.ErrCancelled), errors.Is(err, wormhole.ErrCrowded):
+		return ui.Fail(ui.ExitInvite, again, err)
+	case errors.Is(err, invite.ErrAmbiguous):
+		return ui.Fail(ui.ExitInvite, "add --mailbox URL, or use the inviter's link", err)
+	case errors.Is(err, invite.ErrUnconfirmed), errors.Is(err, context.Canceled):
+		return ui.Fail(ui.ExitInvite, "run the same command again: it goes on from here", err)
+	case errors.Is(err, torutil.ErrTorNotReady):
+		return ui.Fail(ui.ExitTor, torHint, err)
+	case errors.Is(err, wormhole.ErrUnreachable):
+		return ui.Fail(ui.ExitFailed, "is the mailbox's address right, and is it running? nothing was spent: try again", err)
+	case errors.Is(err, daemon.ErrNotEmpty):
+		return ui.Fail(ui.ExitFailed, "name another directory: warren join CODE DIR (the code was not spent by this: "+again+" if it no longer works)", err)
+	case errors.Is(err, daemon.ErrOtherGrid):
+		return ui.Fail(ui.ExitFailed, "join with a node directory of its own: warren -d DIR join CODE", err)
+	case errors.Is(err, daemon.ErrTorOnly):
+		return ui.Fail(ui.ExitTor, "leave --direct away", err)
+	case errors.Is(err, fs.ErrPermission):
+		return ui.Fail(ui.ExitFailed, "name directories that you may write to", err)
+	}
+	var field *message.FieldError
+	if errors.As(err, &field) {
+		return ui.Fail(ui.ExitInvite, "the inviter's program sent something that cannot be used; nothing was changed here", fmt.Errorf("the invite's settings: %w", err))
+	}
+	return ui.Fail(ui.ExitFailed, "", err)
+}

@@ -1,0 +1,79 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	cli "github.com/urfave/cli/v2"
+
+	"warren/cmd/internal/daemon"
+	"warren/cmd/internal/ui"
+	"warren/node/config"
+	"warren/torutil"
+)
+
+type runOptions struct {
+	verbose bool
+	network torutil.Network // given by join, which has one already
+	handle  *torutil.Handle
+}
+
+func (e *env) runCommand() *cli.Command {
+	return &cli.Command{
+		Name: "run", Usage: "run the node in the foreground, until it is interrupted", ArgsUsage: "[DIR]",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log what happens to standard error"},
+			&cli.BoolFlag{Name: "allow-stdin-close", Hidden: true, Usage: "as in tahoe; warren never stops for that"},
+		},
+		Action: func(c *cli.Context) error {
+			if err := e.positionalDir(c); err != nil {
+				return err
+			}
+			return e.run(c.Context, runOptions{verbose: c.Bool("verbose")})
+		},
+	}
+}
+
+// run runs the node of the directory until ctx ends.
+func (e *env) run(ctx context.Context, o runOptions) error {
+	level := slog.LevelWarn
+	if o.verbose {
+		level = slog.LevelDebug
+	}
+	err := daemon.Run(ctx, daemon.Options{
+		Dir: e.dir, Version: e.version, Log: slog.New(slog.NewTextHandler(e.ui.Err, &slog.HandlerOptions{Level: level})), Say: e.ui.Say,
+		Network: o.network, Handle: o.handle,
+		Ready: func(d *daemon.Daemon) {
+			if url := d.Node.URL(); url != "" {
+				e.ui.Say("node running in %s; web API at %s", e.dir, url)
+				return
+			}
+			e.ui.Say("node running in %s", e.dir)
+		},
+	})
+	return runError(e.dir, err)
+}
+
+// runError gives the errors of a start their hints.
+func runError(dir string, err error) error {
+	var running *config.RunningError
+	switch {
+	case err == nil, errors.Is(err, context.Canceled):
+		return nil
+	case errors.As(err, &running):
+		return ui.Fail(ui.ExitFailed, "warren -d "+dir+" status shows it; stop it first to start it anew", err)
+	case errors.Is(err, config.ErrNotNode):
+		return ui.Fail(ui.ExitNoNode, "warren create-client makes one, warren join CODE joins a grid; -d names another directory", err)
+	case errors.Is(err, torutil.ErrTorNotReady):
+		return ui.Fail(ui.ExitTor, torHint, err)
+	case errors.Is(err, os.ErrPermission):
+		return ui.Fail(ui.ExitFailed, "is the node directory yours?", err)
+	}
+	return ui.Fail(ui.ExitFailed, "", fmt.Errorf("the node in %s: %w", dir, err))
+}
+
+// torHint ends every error about Tor.
+const torHint = "install tor (sudo apt-get install tor; brew install tor) or start the one that tahoe.cfg's [tor] names"

@@ -1,0 +1,255 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"warren/invite"
+	"warren/invite/wormhole"
+	"warren/magicfolder"
+	"warren/node/config"
+	"warren/torutil"
+)
+
+// The control API, below /private/warren/v1/ and authorised as Tahoe's /private is.
+// Bodies are JSON both ways; a refusal is a text with the fitting status.
+//
+//	GET    status                      Status
+//	GET    invites                     []invite.Invite
+//	POST   invites         InviteRequest -> Issued
+//	DELETE invites/{id}                cancel, by id or by the newcomer's name
+//	GET    folders                     []magicfolder.Status
+//	POST   folders         FolderRequest -> magicfolder.Status
+//	POST   folders/{name}/sync         scan and poll now -> magicfolder.Status
+//	DELETE folders/{name}?withdraw=    leave; the files stay
+
+// Status is what `warren status` shows.
+type Status struct {
+	Directory   string               `json:"directory"`
+	Kind        string               `json:"kind"`
+	Nickname    string               `json:"nickname"`
+	Version     string               `json:"version"`
+	Uptime      float64              `json:"uptime_seconds"`
+	Network     string               `json:"network"`
+	Tor         string               `json:"tor,omitempty"`
+	Encoding    *Encoding            `json:"encoding,omitempty"`
+	Introducers []string             `json:"introducers"`
+	Servers     []Server             `json:"servers"`
+	Folders     []magicfolder.Status `json:"folders"`
+	Invites     []invite.Invite      `json:"invites"`
+	Connections torutil.Counts       `json:"connections"`
+}
+
+// Encoding is k, servers of happiness and n.
+type Encoding struct {
+	Needed int `json:"needed"`
+	Happy  int `json:"happy"`
+	Total  int `json:"total"`
+}
+
+// Server is a storage server that the node knows.
+type Server struct {
+	ID        string    `json:"id"`
+	Nickname  string    `json:"nickname"`
+	Connected bool      `json:"connected"`
+	Status    string    `json:"status"`
+	Since     time.Time `json:"since"`
+	Version   string    `json:"version,omitempty"`
+}
+
+// InviteRequest asks for an invite.
+type InviteRequest struct {
+	Name    string `json:"name"`
+	Folder  string `json:"folder,omitempty"`
+	Seconds int64  `json:"expires_seconds,omitempty"`
+	Mailbox string `json:"mailbox,omitempty"`
+}
+
+// Issued is an invite's code. It is a secret until it is used.
+type Issued struct {
+	ID        string    `json:"id"`
+	Code      string    `json:"code"`
+	Link      string    `json:"link"`
+	CodeAlone bool      `json:"code_alone"`
+	Expires   time.Time `json:"expires"`
+	// Own: the mailbox keeps the invite until it expires, while the node is away too.
+	Own bool `json:"own_mailbox"`
+}
+
+// FolderRequest asks for a folder to be made, or, with a Collective's writecap, joined.
+type FolderRequest struct {
+	Name   string `json:"name"`
+	Dir    string `json:"dir"`
+	Author string `json:"author"`
+}
+
+// maxRequest bounds a control request's body.
+const maxRequest = 64 << 10
+
+// control is the control API's handler.
+func (d *Daemon) control() http.Handler {
+	mux := http.NewServeMux()
+	handle := func(pattern string, f func(r *http.Request) (any, error)) {
+		method, path, _ := strings.Cut(pattern, " ")
+		mux.HandleFunc(method+" /private/warren/v1/"+path, func(w http.ResponseWriter, r *http.Request) {
+			out, err := f(r)
+			if err != nil {
+				refuse(w, err)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			if err := json.NewEncoder(w).Encode(out); err != nil {
+				d.opts.Log.Debug("answering a control request", "error", err)
+			}
+		})
+	}
+	handle("GET status", func(*http.Request) (any, error) { return d.Status(), nil })
+	if d.invites == nil {
+		return mux
+	}
+	handle("GET invites", func(*http.Request) (any, error) { return d.invites.List(), nil })
+	handle("POST invites", d.offer)
+	handle("DELETE invites/{id}", d.cancel)
+	handle("GET folders", func(*http.Request) (any, error) { return d.folders.Status(), nil })
+	handle("POST folders", d.addFolder)
+	handle("POST folders/{name}/sync", d.syncFolder)
+	handle("DELETE folders/{name}", d.leaveFolder)
+	return mux
+}
+
+// errRequest is a request that cannot be understood.
+var errRequest = errors.New("the request is not understood")
+
+func body(r *http.Request, into any) error {
+	dec := json.NewDecoder(io.LimitReader(r.Body, maxRequest))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return fmt.Errorf("%w: %w", errRequest, err)
+	}
+	return nil
+}
+
+// refuse maps errors to statuses; the text is for people.
+func refuse(w http.ResponseWriter, err error) {
+	code := http.StatusInternalServerError
+	for _, m := range []struct {
+		err  error
+		code int
+	}{
+		{errRequest, http.StatusBadRequest}, {magicfolder.ErrName, http.StatusBadRequest}, {magicfolder.ErrDirectory, http.StatusBadRequest},
+		{magicfolder.ErrFolder, http.StatusConflict}, {invite.ErrTooLate, http.StatusConflict}, {invite.ErrExpires, http.StatusBadRequest},
+		{wormhole.ErrNotOurs, http.StatusBadRequest}, {ErrNoIntroducer, http.StatusBadRequest},
+		{magicfolder.ErrNoFolder, http.StatusNotFound}, {invite.ErrNoInvite, http.StatusNotFound},
+		{magicfolder.ErrUnhappy, http.StatusServiceUnavailable}, {magicfolder.ErrUnavailable, http.StatusServiceUnavailable},
+		{wormhole.ErrUnreachable, http.StatusBadGateway},
+	} {
+		if errors.Is(err, m.err) {
+			code = m.code
+			break
+		}
+	}
+	http.Error(w, err.Error(), code)
+}
+
+// Status says how everything stands.
+func (d *Daemon) Status() Status {
+	s := d.cfg.Settings
+	st := Status{
+		Directory: d.cfg.Dir, Kind: string(d.cfg.Kind), Nickname: s.Nickname, Version: d.opts.Version, Uptime: time.Since(d.began).Seconds(),
+		Network: d.network.Mode().String(), Introducers: d.Node.Introducers(),
+		Servers: []Server{}, Folders: []magicfolder.Status{}, Invites: []invite.Invite{}, Connections: d.network.Counts(),
+	}
+	if tor, ok := d.handle.Tor(); ok {
+		st.Tor = TorState(tor)
+	}
+	if d.cfg.Kind == config.Introducer {
+		return st
+	}
+	st.Encoding = &Encoding{s.Client.Needed, s.Client.Happy, s.Client.Total}
+	for _, sv := range d.Node.Grid.Servers() {
+		st.Servers = append(st.Servers, Server{
+			ID: sv.ID, Nickname: sv.Nickname, Connected: sv.Connected, Status: sv.Summary, Since: sv.Since, Version: sv.Version.Application,
+		})
+	}
+	st.Folders = append(st.Folders, d.folders.Status()...)
+	st.Invites = append(st.Invites, d.invites.List()...)
+	return st
+}
+
+func (d *Daemon) offer(r *http.Request) (any, error) {
+	var q InviteRequest
+	if err := body(r, &q); err != nil {
+		return nil, err
+	}
+	box := d.mailboxFor(q.Mailbox)
+	expires := time.Duration(q.Seconds) * time.Second
+	// Beyond an hour only a mailbox that keeps invites will do: others forget in minutes.
+	is, err := d.invites.Offer(r.Context(), invite.Options{
+		Name: q.Name, Folder: q.Folder, Expires: expires, Mailbox: box, OwnMailbox: expires > time.Hour,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := Issued{ID: is.ID, Code: is.Code.Text(), Link: is.Link.Text(), CodeAlone: is.CodeAloneIsEnough, Expires: is.Expires}
+	for _, v := range d.invites.List() {
+		if v.ID == is.ID {
+			out.Own = v.Own
+		}
+	}
+	return out, nil
+}
+
+// cancel takes an invite's id, or the newcomer's name while one invite for it waits.
+func (d *Daemon) cancel(r *http.Request) (any, error) {
+	id := r.PathValue("id")
+	found := ""
+	for _, v := range d.invites.List() {
+		switch {
+		case v.ID == id:
+			return struct{}{}, d.invites.Cancel(id)
+		case v.Name == id && !v.State.Final() && found != "":
+			return nil, fmt.Errorf("%w: several invites are for %q: name one by its id", errRequest, id)
+		case v.Name == id && !v.State.Final():
+			found = v.ID
+		}
+	}
+	if found == "" {
+		return nil, invite.ErrNoInvite
+	}
+	return struct{}{}, d.invites.Cancel(found)
+}
+
+func (d *Daemon) addFolder(r *http.Request) (any, error) {
+	var q FolderRequest
+	if err := body(r, &q); err != nil {
+		return nil, err
+	}
+	f, err := d.folders.Create(r.Context(), q.Name, q.Dir, q.Author)
+	if err != nil {
+		return nil, err
+	}
+	return f.Status(), nil
+}
+
+func (d *Daemon) syncFolder(r *http.Request) (any, error) {
+	f, err := d.folders.Folder(r.PathValue("name"))
+	if err != nil {
+		return nil, err
+	}
+	if err := f.ScanNow(r.Context()); err != nil {
+		return nil, err
+	}
+	if err := f.PollNow(r.Context()); err != nil {
+		return nil, err
+	}
+	return f.Status(), nil
+}
+
+func (d *Daemon) leaveFolder(r *http.Request) (any, error) {
+	return struct{}{}, d.folders.Leave(r.Context(), r.PathValue("name"), r.URL.Query().Get("withdraw") == "true")
+}

@@ -1,0 +1,42 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"warren/node/caps"
+	"warren/node/dirnode"
+	"warren/node/immutable"
+	"warren/node/mutable"
+)
+
+// maxDirectory bounds an immutable directory that is read into memory.
+const maxDirectory = 64 << 20
+
+func newDirs(files *immutable.Client, slots *mutable.Store) *dirnode.Dirs {
+	return &dirnode.Dirs{Files: dirFiles{files}, Mutable: slots}
+}
+
+// dirFiles stores immutable directories as the files that they are.
+type dirFiles struct{ client *immutable.Client }
+
+func (d dirFiles) Put(ctx context.Context, data []byte) (caps.Cap, error) {
+	res, err := d.client.Upload(ctx, bytes.NewReader(data), int64(len(data)))
+	return res.Cap, err
+}
+
+func (d dirFiles) Get(ctx context.Context, c caps.Cap) ([]byte, error) {
+	f, err := d.client.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if f.Size() > maxDirectory {
+		return nil, fmt.Errorf("an immutable directory of %d bytes: %w", f.Size(), dirnode.ErrUnsupported)
+	}
+	var b bytes.Buffer
+	b.Grow(int(f.Size()))
+	err = f.WriteRange(ctx, &b, 0, -1)
+	return b.Bytes(), err
+}

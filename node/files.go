@@ -1,0 +1,126 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"warren/node/caps"
+	"warren/node/dirnode"
+	"warren/node/webapi"
+)
+
+// files is the grid as the web API wants it.
+type files struct{ n *Node }
+
+func (f files) PutFile(ctx context.Context, r io.Reader, size int64) (caps.Cap, error) {
+	res, err := f.n.Files.Upload(ctx, r, size)
+	return res.Cap, err
+}
+
+func (f files) PutMutable(ctx context.Context, contents []byte) (caps.Cap, error) {
+	return f.n.Slots.Create(ctx, contents)
+}
+
+func (f files) Overwrite(ctx context.Context, c caps.Cap, contents []byte) error {
+	w, ok := c.(caps.SSKWrite)
+	if !ok {
+		return unsupported(c)
+	}
+	return f.n.Slots.Overwrite(ctx, w, contents)
+}
+
+// Open reads any file. A mutable one is read whole: SDMF is one segment.
+func (f files) Open(ctx context.Context, c caps.Cap) (webapi.File, error) {
+	switch v := c.(type) {
+	case caps.LIT, caps.CHK:
+		file, err := f.n.Files.Open(ctx, c)
+		if err != nil {
+			return nil, err
+		}
+		return immutableFile{file}, nil
+	case caps.SSKWrite:
+		return f.Open(ctx, v.Read())
+	case caps.SSKRead:
+		b, _, err := f.n.Slots.Read(ctx, v)
+		if err != nil {
+			return nil, err
+		}
+		return wholeFile(b), nil
+	}
+	return nil, unsupported(c)
+}
+
+func (f files) List(ctx context.Context, dir caps.Cap) ([]dirnode.Entry, error) {
+	entries, _, err := f.n.Dirs.List(ctx, dir)
+	return entries, err
+}
+
+func (f files) Edit(ctx context.Context, dir caps.Cap, changes []dirnode.Change) error {
+	w, ok := dir.(caps.DirWrite)
+	if !ok {
+		if caps.IsDir(dir) && caps.IsReadOnly(dir) {
+			return webapi.ErrReadOnly
+		}
+		return unsupported(dir)
+	}
+	return f.n.Dirs.Edit(ctx, w, changes)
+}
+
+func (f files) MakeDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error) {
+	return f.n.Dirs.Make(ctx, entries)
+}
+
+func (f files) MakeImmutableDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error) {
+	return f.n.Dirs.MakeImmutable(ctx, entries)
+}
+
+// ErrUnsupported: a capability of a kind that this version cannot use.
+var ErrUnsupported = errors.New("not supported by this version")
+
+func unsupported(c caps.Cap) error {
+	return fmt.Errorf("a capability of kind %s: %w", c.Kind(), ErrUnsupported)
+}
+
+// immutableFile fits immutable.File to the web API.
+type immutableFile struct{ file openFile }
+
+// openFile is what immutable.File does.
+type openFile interface {
+	Size() uint64
+	WriteRange(ctx context.Context, w io.Writer, off, n int64) error
+	Close() error
+}
+
+func (f immutableFile) Size() int64 { return int64(f.file.Size()) }
+func (f immutableFile) WriteRange(ctx context.Context, w io.Writer, offset, size int64) error {
+	return f.file.WriteRange(ctx, w, offset, size)
+}
+func (f immutableFile) Close() error { return f.file.Close() }
+
+// wholeFile is a file in memory.
+type wholeFile []byte
+
+func (f wholeFile) Size() int64 { return int64(len(f)) }
+func (f wholeFile) WriteRange(_ context.Context, w io.Writer, offset, size int64) error {
+	_, err := w.Write(f[offset : offset+size])
+	return err
+}
+func (f wholeFile) Close() error { return nil }
+
+// offline is the grid of a node without one: an introducer.
+type offline struct{}
+
+var errNoGrid = fmt.Errorf("an introducer stores nothing: %w", errors.ErrUnsupported)
+
+func (offline) PutFile(context.Context, io.Reader, int64) (caps.Cap, error) { return nil, errNoGrid }
+func (offline) PutMutable(context.Context, []byte) (caps.Cap, error)        { return nil, errNoGrid }
+func (offline) Overwrite(context.Context, caps.Cap, []byte) error           { return errNoGrid }
+func (offline) Open(context.Context, caps.Cap) (webapi.File, error)         { return nil, errNoGrid }
+func (offline) List(context.Context, caps.Cap) ([]dirnode.Entry, error)     { return nil, errNoGrid }
+func (offline) Edit(context.Context, caps.Cap, []dirnode.Change) error      { return errNoGrid }
+func (offline) MakeDir(context.Context, []dirnode.Entry) (caps.Cap, error)  { return nil, errNoGrid }
+func (offline) MakeImmutableDir(context.Context, []dirnode.Entry) (caps.Cap, error) {
+	return nil, errNoGrid
+}

@@ -1,0 +1,326 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"warren/node/config"
+	"warren/node/dirnode"
+	"warren/node/foolscap"
+	"warren/node/furl"
+	"warren/node/grid"
+	"warren/node/immutable"
+	"warren/node/introducer"
+	"warren/node/mutable"
+	"warren/node/storage"
+	"warren/node/webapi"
+)
+
+// Network is how a node reaches others and is reached.
+type Network interface {
+	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	// Listen opens an endpoint of tub.port.
+	Listen(ctx context.Context, endpoint string) (net.Listener, error)
+}
+
+// LocalListener opens the endpoint of the local web API, on loopback only.
+type LocalListener interface {
+	Listen(ctx context.Context, endpoint string) (net.Listener, error)
+}
+
+// Options are what a node needs beside its directory.
+type Options struct {
+	Network Network
+	Local   LocalListener
+	// Addresses lists this machine's addresses for tub.location's AUTO; nil: none.
+	Addresses func() []string
+	// Program names the program to others: "warren/0.1.0".
+	Program string
+	Log     *slog.Logger
+	// Private handles the web API's /private/warren/v1/ once the node is open; nil: nothing.
+	Private func(*Node) http.Handler
+}
+
+// Node is an open node. Grid, Files and Dirs are ready after Open and useful
+// after Start; an introducer node has none of them.
+type Node struct {
+	Config *config.Node
+	Grid   *grid.Grid
+	Files  *immutable.Client
+	Slots  *mutable.Store
+	Dirs   *dirnode.Dirs
+
+	opts    Options
+	secrets secrets
+	tub     *foolscap.Tub
+	server  *storage.Server // nil unless storage is enabled
+	address furl.FURL       // of the storage server
+	// introducer is nil unless the node is one; clients are the connections to
+	// introducers.
+	introducer *introducer.Server
+	clients    []*introducer.Client
+
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu  sync.Mutex // guards url
+	url string
+}
+
+// Open loads the node's secrets, making those that are missing, and composes its
+// services. It listens nowhere and dials nobody.
+func Open(cfg *config.Node, opts Options) (*Node, error) {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{Config: cfg, opts: opts}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	if err := n.open(); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) open() (err error) {
+	if n.secrets, err = loadSecrets(n.Config); err != nil {
+		return err
+	}
+	s := n.Config.Settings
+	hints, err := n.location()
+	if err != nil {
+		return err
+	}
+	n.tub, err = foolscap.New(foolscap.Config{
+		Certificate: n.secrets.certificate, Dial: n.opts.Network.DialContext, Location: hints,
+		Keepalive: s.KeepaliveTimeout, Disconnect: s.DisconnectTimeout, Log: n.opts.Log,
+	})
+	if err != nil {
+		return err
+	}
+	if n.Config.Kind == config.Introducer {
+		return n.openIntroducer()
+	}
+	n.Grid = grid.New(grid.Options{Connect: n.connect})
+	if n.Files, err = immutable.New(immutable.Config{
+		Servers: n.Grid, Needed: s.Client.Needed, Happy: s.Client.Happy, Total: s.Client.Total,
+		SegmentSize: int(s.Client.MaxSegmentSize), Convergence: n.secrets.convergence, LeaseSecret: n.secrets.lease,
+		TempDir: n.tempDir(),
+	}); err != nil {
+		return err
+	}
+	if n.Slots, err = mutable.New(mutable.Options{
+		Servers: n.Grid, LeaseSecret: n.secrets.lease,
+		Needed: s.Client.Needed, Happy: s.Client.Happy, Total: s.Client.Total, KeyAhead: true,
+	}); err != nil {
+		return err
+	}
+	n.Dirs = newDirs(n.Files, n.Slots)
+	if s.Storage.Enabled {
+		return n.openStorage()
+	}
+	return nil
+}
+
+// tempDir holds bodies on their way; what an earlier run left there goes.
+func (n *Node) tempDir() string {
+	dir := n.Config.Settings.TempDir
+	if dir == "" {
+		dir = n.Config.Path("tmp")
+	}
+	return dir
+}
+
+// Start listens and begins to connect.
+func (n *Node) Start(ctx context.Context) error {
+	if err := os.MkdirAll(n.tempDir(), 0o700); err != nil {
+		return err
+	}
+	if err := n.listen(ctx); err != nil {
+		return err
+	}
+	if n.Config.Kind != config.Introducer {
+		if err := n.startClients(); err != nil {
+			return err
+		}
+	}
+	return n.serveWeb(ctx)
+}
+
+// Close ends what Open and Start began, newest first, and waits for it.
+func (n *Node) Close() error {
+	n.cancel()
+	if n.URL() != "" {
+		if err := os.Remove(n.Config.Path("node.url")); err != nil && !errors.Is(err, os.ErrNotExist) {
+			n.opts.Log.Warn("removing node.url", "error", err)
+		}
+	}
+	for _, c := range n.clients {
+		c.Close()
+	}
+	if n.introducer != nil {
+		n.introducer.Close()
+	}
+	if n.tub != nil {
+		n.tub.Close()
+	}
+	n.running.Wait()
+	if n.Slots != nil {
+		n.Slots.Close()
+	}
+	if n.Grid != nil {
+		n.Grid.Close()
+	}
+	if n.server != nil {
+		return n.server.Close()
+	}
+	return nil
+}
+
+// URL is where the web API answers; "" before Start and for a node without one.
+func (n *Node) URL() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.url
+}
+
+// location is where others reach this node: tub.location's hints.
+func (n *Node) location() ([]furl.Hint, error) {
+	var hints []furl.Hint
+	for _, l := range n.Config.Settings.TubLocations {
+		if l == "AUTO" {
+			found, err := n.automatic()
+			if err != nil {
+				return nil, err
+			}
+			hints = append(hints, found...)
+			continue
+		}
+		h, err := furl.ParseHint(l)
+		if err != nil {
+			return nil, fmt.Errorf("tub.location: %w", err)
+		}
+		hints = append(hints, h)
+	}
+	return hints, nil
+}
+
+// automatic makes hints of this machine's addresses, for AUTO.
+func (n *Node) automatic() ([]furl.Hint, error) {
+	if n.opts.Addresses == nil || !n.Config.Settings.RevealIP {
+		return nil, nil
+	}
+	var hints []furl.Hint
+	for _, port := range n.Config.Settings.TubPorts {
+		number := portOf(port)
+		if number == "" {
+			continue
+		}
+		for _, a := range n.opts.Addresses() {
+			if strings.Contains(a, ":") {
+				continue // Foolscap's tcp hints are IPv4 addresses or names
+			}
+			h, err := furl.ParseHint("tcp:" + a + ":" + number)
+			if err != nil {
+				return nil, err
+			}
+			hints = append(hints, h)
+		}
+	}
+	return hints, nil
+}
+
+// portOf is the number in "tcp:PORT[:...]" or "PORT"; "" when there is none.
+func portOf(endpoint string) string {
+	parts := strings.Split(endpoint, ":")
+	p := parts[0]
+	if len(parts) > 1 {
+		p = parts[1]
+	}
+	for _, r := range p {
+		if r < '0' || r > '9' {
+			return ""
+		}
+	}
+	return p
+}
+
+// serveWeb serves the local web API and says where in node.url.
+func (n *Node) serveWeb(ctx context.Context) error {
+	endpoint := n.Config.Settings.WebPort
+	if endpoint == "" {
+		return nil
+	}
+	l, err := n.opts.Local.Listen(ctx, endpoint)
+	if err != nil {
+		return fmt.Errorf("web.port: %w", err)
+	}
+	var private http.Handler
+	if n.opts.Private != nil {
+		private = n.opts.Private(n)
+	}
+	c := webapi.Config{Welcome: n.welcome, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
+	if n.Dirs != nil {
+		c.Grid = files{n}
+	}
+	server := &http.Server{
+		Handler: webapi.New(c), ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,
+		BaseContext: func(net.Listener) context.Context { return n.ctx },
+		ErrorLog:    slog.NewLogLogger(n.opts.Log.Handler(), slog.LevelDebug),
+	}
+	n.running.Go(func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			n.opts.Log.Error("the web API stopped", "error", err)
+		}
+	})
+	n.running.Go(func() {
+		<-n.ctx.Done()
+		grace, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if server.Shutdown(grace) != nil {
+			server.Close()
+		}
+	})
+	url := "http://" + l.Addr().String() + "/"
+	n.mu.Lock()
+	n.url = url
+	n.mu.Unlock()
+	return n.Config.SetNodeURL(url)
+}
+
+// welcome is what the front page says.
+func (n *Node) welcome() webapi.Welcome {
+	w := webapi.Welcome{Nickname: n.Config.Settings.Nickname, NodeID: n.secrets.keyID, Introducers: n.Introducers()}
+	if n.Grid == nil {
+		return w
+	}
+	for _, s := range n.Grid.Servers() {
+		sv := webapi.Server{
+			ID: s.ID, Nickname: s.Nickname, Version: s.Version.Application,
+			Connected: s.Connected, Summary: s.Summary, LastReceived: s.LastSeen,
+		}
+		if s.Connected {
+			available := s.Version.AvailableSpace
+			sv.Available = &available
+		}
+		w.Servers = append(w.Servers, sv)
+	}
+	return w
+}
+
+// Introducers says in one sentence each how the connections to introducers stand.
+func (n *Node) Introducers() []string {
+	list := make([]string, 0, len(n.clients))
+	for _, c := range n.clients {
+		list = append(list, introducerSummary(c.Status()))
+	}
+	return list
+}
