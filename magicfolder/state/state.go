@@ -54,7 +54,7 @@ func Open(path string) (*DB, error) {
 		return nil, fmt.Errorf("opening the folder database: %w", err)
 	}
 	// Many small writes in parallel share one sync.
-	db.MaxBatchDelay = 2 * time.Millisecond
+	db.MaxBatchDelay = 500 * time.Microsecond
 	err = db.Update(func(tx *bolt.Tx) error {
 		_, err := tx.CreateBucketIfNotExists([]byte("folders"))
 		return err
