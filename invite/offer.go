@@ -34,7 +34,8 @@ type offer struct {
 // newOffer prepares serving r; need demands that the mailbox server is ours.
 func newOffer(i *Inviter, r record, need bool) *offer {
 	o := &offer{inviter: i, id: r.ID, record: r, served: make(chan struct{})}
-	o.ended, o.finish = context.WithCancel(i.ctx)
+	// Not a child of i.ctx: closing must never look like the invite's end.
+	o.ended, o.finish = context.WithCancel(context.Background())
 	o.halted, o.stop = context.WithCancel(i.ctx)
 	if r.Session == nil {
 		return o

@@ -128,7 +128,9 @@ func (s *Session) run(ctx context.Context) error {
 		}
 		var final *finalError
 		switch {
-		case closed && mood == moodScary:
+		case mood == moodScary && (closed || !was):
+			// Said goodbye, or could not: that is no reason to keep the
+			// truth from our own side.
 			return ErrWrongCode
 		case closed:
 			return nil
