@@ -179,9 +179,12 @@ func TestRealIntroducer(t *testing.T) {
 	for range 2 {
 		nextAnnouncement(t, gotLater)
 	}
-	if s := subscriber.Status(); s.LastError != nil {
-		t.Errorf("status: %v", s.LastError)
-	}
+	Eventually(t, time.Minute, "our subscriber is back", func() error {
+		if s := subscriber.Status(); !s.Ready || s.LastError != nil {
+			return fmt.Errorf("ready: %v, last error: %v", s.Ready, s.LastError)
+		}
+		return nil
+	})
 	stopSubscriber()
 	if n := len(got); n != 0 {
 		t.Errorf("%d announcements came twice", n)
