@@ -171,6 +171,7 @@ var networkAllowed = map[string]string{
 	"golang.org/x/net/proxy":                   "as above",
 	"golang.org/x/crypto/ssh/terminal":         "terminal sizes only",
 	"github.com/schollz/progressbar/v3":        "has an HTTP server of its own that is off unless asked for; ui never asks",
+	"golang.org/x/sys/windows":                 "system calls; imports net for the types of socket addresses (node/config, node/storage/disk)",
 	"golang.org/x/net/http/httpguts":           "header grammar",
 	"go.etcd.io/bbolt":                         "none of its files dials; listed should it ever import net",
 	"github.com/klauspost/cpuid/v2":            "reads /proc on some systems; imports os/exec on darwin only",

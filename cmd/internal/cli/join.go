@@ -73,8 +73,10 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 	}
 	// The tor that was launched for the exchange goes on serving the node.
 	defer func() { err = errors.Join(err, handle.Close(), j.Close()) }()
-	if err := handle.WaitReady(ctx); err != nil {
-		return torError(err)
+	if !o.direct {
+		if err := handle.WaitReady(ctx); err != nil {
+			return torError(err)
+		}
 	}
 	var settings message.Settings
 	settings, err = invite.Accept(ctx, invite.AcceptOptions{
