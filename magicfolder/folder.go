@@ -41,6 +41,7 @@ type Folder struct {
 	collective Version
 	personal   Version // of ours, when it was last compared
 	ownName    bool    // our entry was there at the last look
+	unsettled  error   // why our Personal directory could not be made yet
 	bad        map[remote.Cap]error
 	stat       statusState
 	recheck    map[string]time.Time // paths to look at again, and since when
@@ -82,6 +83,9 @@ func (f *Folder) Collective() Cap { return f.config().Collective }
 // Roots are the directories that upkeep must keep alive, with all they hold.
 func (f *Folder) Roots() []Cap {
 	cfg := f.config()
+	if cfg.Personal == "" {
+		return []Cap{cfg.Collective}
+	}
 	return []Cap{cfg.Collective, cfg.Personal}
 }
 

@@ -211,6 +211,8 @@ func TestEnrolment(t *testing.T) {
 	w := newWorld(t)
 	a := w.add("alice", true)
 	b, c := w.add("bob", true), w.add("bob", true)
+	b.poll()
+	c.poll()
 	if b.f.Participant() != "bob" || c.f.Participant() != "bob-2" {
 		t.Errorf("names %q, %q", b.f.Participant(), c.f.Participant())
 	}

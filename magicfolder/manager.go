@@ -30,7 +30,6 @@ import (
 
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/remote"
-	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
 )
 
@@ -183,10 +182,11 @@ func (m *Manager) Create(ctx context.Context, name, dir, participant string) (*F
 }
 
 // Join makes a directory a participant of the folder whose Collective's writecap
-// is given. It is remembered before it enters the Collective: when entering
-// fails, the folder is there and enters at its next poll, and calling Join again
-// with the same arguments goes on. The name may get a number added; see
-// Folder.Participant.
+// is given. It asks the grid nothing, so that a newcomer can join before there is
+// one: the folder makes its Personal directory and enters the Collective when it
+// runs and enough servers are there, and reads what others wrote meanwhile.
+// Calling Join again with the same arguments gives the same folder. The name may
+// get a number added; see Folder.Participant.
 func (m *Manager) Join(ctx context.Context, name, dir, participant string, collective Cap) (*Folder, error) {
 	m.making.Lock()
 	defer m.making.Unlock()
@@ -197,29 +197,14 @@ func (m *Manager) Join(ctx context.Context, name, dir, participant string, colle
 	old := m.folders[name]
 	m.mu.Unlock()
 	if abs, err := filepath.Abs(dir); old != nil && err == nil && old.Dir() == abs && old.Collective() == collective {
-		return old.Folder, old.refresh(ctx)
+		return old.Folder, nil
 	}
 	cfg, err := m.prepare(name, dir, participant)
 	if err != nil {
 		return nil, err
 	}
-	entries, _, err := m.opt.Grid.List(ctx, collective)
-	if err != nil {
-		return nil, fmt.Errorf("reading the Collective: %w", err)
-	}
-	known := false
-	for _, e := range entries {
-		if e.Name == snapshot.MetadataName {
-			if known, err = modelOne(ctx, m.opt.Grid, e.Read); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if !known {
-		return nil, ErrNotCollective
-	}
 	cfg.Collective = collective
-	return m.enter(ctx, cfg)
+	return m.remember(cfg)
 }
 
 func (m *Manager) prepare(name, dir, participant string) (state.Folder, error) {
@@ -259,28 +244,44 @@ func (m *Manager) prepare(name, dir, participant string) (state.Folder, error) {
 		Made: m.opt.Clock.Now().Unix()}, nil
 }
 
-// enter makes our Personal directory, remembers the folder and enrols.
-func (m *Manager) enter(ctx context.Context, cfg state.Folder) (*Folder, error) {
-	var err error
-	if cfg.Personal, cfg.Readcap, err = m.opt.Grid.MakeDirectory(ctx); err != nil {
-		return nil, fmt.Errorf("making our directory: %w", err)
-	}
-	if err := writeModel(ctx, m.opt.Grid, cfg.Personal); err != nil {
-		return nil, fmt.Errorf("making our directory: %w", err)
-	}
+// remember records a folder and starts it, when the others run.
+func (m *Manager) remember(cfg state.Folder) (*Folder, error) {
 	if _, err := m.db.Add(cfg); err != nil {
 		return nil, err
 	}
 	f := &running{Folder: newFolder(m.opt, m.db, cfg)}
-	enrolled := f.refresh(ctx)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.folders[cfg.Name] = f
 	m.start(f)
-	if enrolled != nil {
-		m.opt.Logger.Warn("not enrolled yet", "folder", cfg.Name, "error", enrolled.Error())
-	}
 	return f.Folder, nil
+}
+
+// enter makes the Personal directory of a folder that has just been made,
+// remembers it and enrols.
+func (m *Manager) enter(ctx context.Context, cfg state.Folder) (*Folder, error) {
+	var err error
+	if cfg.Personal, cfg.Readcap, err = makePersonal(ctx, m.opt.Grid); err != nil {
+		return nil, err
+	}
+	f, err := m.remember(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := f.refresh(ctx); err != nil {
+		m.opt.Logger.Warn("not enrolled yet", "folder", cfg.Name, "error", err.Error())
+	}
+	return f, nil
+}
+
+func makePersonal(ctx context.Context, grid Grid) (write, read Cap, err error) {
+	if write, read, err = grid.MakeDirectory(ctx); err != nil {
+		return "", "", fmt.Errorf("making our directory: %w", err)
+	}
+	if err := writeModel(ctx, grid, write); err != nil {
+		return "", "", fmt.Errorf("making our directory: %w", err)
+	}
+	return write, read, nil
 }
 
 // Leave stops a folder and forgets it. The files stay. withdraw also removes our

@@ -44,6 +44,9 @@ const maxEntries = 1 << 20
 func (f *Folder) refresh(ctx context.Context) error {
 	f.freshMu.Lock()
 	defer f.freshMu.Unlock()
+	// Without a directory of our own we can still read what others wrote: a
+	// newcomer gets the files while too few servers are there to take new ones.
+	unsettled := f.settleIn(ctx)
 	cfg := f.config()
 	v, err := f.opt.Grid.Version(ctx, cfg.Collective)
 	if err != nil {
@@ -71,7 +74,45 @@ func (f *Folder) refresh(ctx context.Context) error {
 			return nil
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.unsettled = unsettled
+	f.mu.Unlock()
+	return nil
+}
+
+// settleIn makes our Personal directory, if there is none yet: Join makes none.
+func (f *Folder) settleIn(ctx context.Context) error {
+	cfg := f.config()
+	if cfg.Personal != "" {
+		return nil
+	}
+	var err error
+	if cfg.Personal, cfg.Readcap, err = makePersonal(ctx, f.opt.Grid); err != nil {
+		return err
+	}
+	if err := f.db.Put(cfg); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	f.cfg = cfg
+	f.mu.Unlock()
+	return nil
+}
+
+// waitsToEnter says why we are no participant yet, nil when we can be one.
+func (f *Folder) waitsToEnter() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cfg.Personal != "" {
+		return nil
+	}
+	if f.unsettled == nil {
+		return errors.New("waiting to enter the folder")
+	}
+	return fmt.Errorf("waiting to enter the folder: %w", f.unsettled)
 }
 
 func (f *Folder) allPeers() []*peer {
@@ -97,8 +138,11 @@ func (f *Folder) readCollective(ctx context.Context) error {
 		if err := f.checkModel(ctx, entries); err != nil {
 			return err
 		}
+		if !cfg.Enrolled && !slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == snapshot.MetadataName }) {
+			return ErrNotCollective // and we leave no entry in what is none
+		}
 		own := f.takeCollective(entries)
-		if own != "" {
+		if own != "" || cfg.Personal == "" {
 			return f.enrolledAs(own, v)
 		}
 		if !f.opt.Grid.Writable(cfg.Collective) {

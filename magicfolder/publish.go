@@ -34,6 +34,9 @@ func (f *Folder) publish(ctx context.Context) error {
 		if err := f.refresh(ctx); err != nil {
 			return err
 		}
+		if err := f.waitsToEnter(); err != nil {
+			return err
+		}
 		if !f.config().Enrolled {
 			return errors.New("we are no participant yet")
 		}
@@ -252,6 +255,9 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 	f.linkMu.Lock()
 	defer f.linkMu.Unlock()
 	cfg := f.config()
+	if cfg.Personal == "" {
+		return nil // not made yet: nothing to compare with
+	}
 	v, err := f.opt.Grid.Version(ctx, cfg.Personal)
 	if err != nil {
 		return fmt.Errorf("asking for our directory: %w", err)
