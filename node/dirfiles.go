@@ -14,7 +14,8 @@ import (
 // maxDirectory bounds an immutable directory that is read into memory.
 const maxDirectory = 64 << 20
 
-func newDirs(files *immutable.Client, slots *mutable.Store) *dirnode.Dirs {
+// NewDirs keeps immutable directories in files and mutable ones in slots.
+func NewDirs(files *immutable.Client, slots *mutable.Store) *dirnode.Dirs {
 	return &dirnode.Dirs{Files: dirFiles{files}, Mutable: slots}
 }
 

@@ -8,19 +8,30 @@ import (
 
 	"warren/node/caps"
 	"warren/node/dirnode"
+	"warren/node/immutable"
+	"warren/node/mutable"
 	"warren/node/webapi"
 )
 
 // files is the grid as the web API wants it.
-type files struct{ n *Node }
+type files struct {
+	immutable *immutable.Client
+	slots     *mutable.Store
+	dirs      *dirnode.Dirs
+}
+
+// WebGrid is the grid as the web API wants it, from a client's parts.
+func WebGrid(im *immutable.Client, slots *mutable.Store, dirs *dirnode.Dirs) webapi.Grid {
+	return files{im, slots, dirs}
+}
 
 func (f files) PutFile(ctx context.Context, r io.Reader, size int64) (caps.Cap, error) {
-	res, err := f.n.Files.Upload(ctx, r, size)
+	res, err := f.immutable.Upload(ctx, r, size)
 	return res.Cap, err
 }
 
 func (f files) PutMutable(ctx context.Context, contents []byte) (caps.Cap, error) {
-	return f.n.Slots.Create(ctx, contents)
+	return f.slots.Create(ctx, contents)
 }
 
 func (f files) Overwrite(ctx context.Context, c caps.Cap, contents []byte) error {
@@ -28,14 +39,14 @@ func (f files) Overwrite(ctx context.Context, c caps.Cap, contents []byte) error
 	if !ok {
 		return unsupported(c)
 	}
-	return f.n.Slots.Overwrite(ctx, w, contents)
+	return f.slots.Overwrite(ctx, w, contents)
 }
 
 // Open reads any file. A mutable one is read whole: SDMF is one segment.
 func (f files) Open(ctx context.Context, c caps.Cap) (webapi.File, error) {
 	switch v := c.(type) {
 	case caps.LIT, caps.CHK:
-		file, err := f.n.Files.Open(ctx, c)
+		file, err := f.immutable.Open(ctx, c)
 		if err != nil {
 			return nil, err
 		}
@@ -43,7 +54,7 @@ func (f files) Open(ctx context.Context, c caps.Cap) (webapi.File, error) {
 	case caps.SSKWrite:
 		return f.Open(ctx, v.Read())
 	case caps.SSKRead:
-		b, _, err := f.n.Slots.Read(ctx, v)
+		b, _, err := f.slots.Read(ctx, v)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +64,7 @@ func (f files) Open(ctx context.Context, c caps.Cap) (webapi.File, error) {
 }
 
 func (f files) List(ctx context.Context, dir caps.Cap) ([]dirnode.Entry, error) {
-	entries, _, err := f.n.Dirs.List(ctx, dir)
+	entries, _, err := f.dirs.List(ctx, dir)
 	return entries, err
 }
 
@@ -65,15 +76,15 @@ func (f files) Edit(ctx context.Context, dir caps.Cap, changes []dirnode.Change)
 		}
 		return unsupported(dir)
 	}
-	return f.n.Dirs.Edit(ctx, w, changes)
+	return f.dirs.Edit(ctx, w, changes)
 }
 
 func (f files) MakeDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error) {
-	return f.n.Dirs.Make(ctx, entries)
+	return f.dirs.Make(ctx, entries)
 }
 
 func (f files) MakeImmutableDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error) {
-	return f.n.Dirs.MakeImmutable(ctx, entries)
+	return f.dirs.MakeImmutable(ctx, entries)
 }
 
 // ErrUnsupported: a capability of a kind that this version cannot use.

@@ -123,7 +123,7 @@ func (n *Node) open() (err error) {
 	}); err != nil {
 		return err
 	}
-	n.Dirs = newDirs(n.Files, n.Slots)
+	n.Dirs = NewDirs(n.Files, n.Slots)
 	if s.Storage.Enabled {
 		return n.openStorage()
 	}
@@ -269,7 +269,7 @@ func (n *Node) serveWeb(ctx context.Context) error {
 	}
 	c := webapi.Config{Welcome: n.welcome, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
 	if n.Dirs != nil {
-		c.Grid = files{n}
+		c.Grid = WebGrid(n.Files, n.Slots, n.Dirs)
 	}
 	server := &http.Server{
 		Handler: webapi.New(c), ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,
