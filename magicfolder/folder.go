@@ -46,7 +46,8 @@ type Folder struct {
 	stat       statusState
 	recheck    map[string]time.Time // paths to look at again, and since when
 	running    bool
-	missed     bool // publish left a path out because somebody worked on it
+	nextDue    time.Time // when the next delete is to be uploaded; zero: none waits
+	missed     bool      // publish left a path out because somebody worked on it
 
 	wakeScan, wakePush, wakePoll chan struct{}
 }
@@ -289,6 +290,11 @@ func (f *Folder) pushLoop(ctx context.Context) {
 			pause, backoff = backoff, min(2*backoff, 30*time.Second)
 		} else {
 			backoff = time.Second
+			f.mu.Lock()
+			if !f.nextDue.IsZero() {
+				pause = min(pause, max(f.nextDue.Sub(f.now()), 100*time.Millisecond))
+			}
+			f.mu.Unlock()
 		}
 		if !f.wait(ctx, pause, f.wakePush) {
 			return

@@ -38,8 +38,10 @@ type party struct {
 	dir    string
 	mem    *fsys.Memory // nil: a real directory
 	fault  func(step string) error
-	m      *Manager
-	f      *Folder
+	// faulting guards fault: workers meet it together.
+	faulting sync.Mutex
+	m        *Manager
+	f        *Folder
 }
 
 type world struct {
@@ -79,8 +81,10 @@ func (w *world) add(name string, inMemory bool) *party {
 
 func (p *party) open() {
 	p.t.Helper()
-	o := Options{Grid: p.client, StatePath: p.state, Clock: p.clock, Settle: -1, Poll: 5 * time.Second,
+	o := Options{Grid: p.client, StatePath: p.state, Clock: p.clock, Settle: -1, Linger: -1, Poll: 5 * time.Second,
 		Fault: func(step string) error {
+			p.faulting.Lock()
+			defer p.faulting.Unlock()
 			if p.fault == nil {
 				return nil
 			}
@@ -355,6 +359,52 @@ func TestEditBeatsDelete(t *testing.T) {
 	}
 }
 
+func TestDeleteLingers(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice", true), w.add("bob", true)
+	for _, p := range w.parties {
+		p.f.opt.Linger = 10 * time.Second
+	}
+	a.write("f", "base")
+	a.write("g", "base")
+	w.settle()
+	base := a.head("f")
+	// An edit made meanwhile wins, and nobody hears of the delete.
+	a.remove("f")
+	a.scan()
+	if a.head("f") != base || a.f.Status().ToUpload.Files != 1 {
+		t.Fatal("the delete did not wait")
+	}
+	w.clock.Add(9 * time.Second)
+	b.write("f", "edited by bob")
+	b.scan()
+	w.clock.Add(2 * time.Second)
+	a.scan()
+	a.has(map[string]string{"f": "edited by bob", "g": "base"})
+	if a.head("f") != b.head("f") {
+		t.Error("alice published something of her own")
+	}
+	// Made again meanwhile: an edit, whose parent is what was there.
+	was := a.head("g")
+	a.remove("g")
+	a.scan()
+	a.write("g", "again")
+	a.scan()
+	rec, _, err := a.f.load("g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := a.f.version(t.Context(), rec.Head)
+	if err != nil || len(s.Parents) != 1 || s.Parents[0] != was {
+		t.Errorf("parents %q, %v", s.Parents, err)
+	}
+	a.remove("g")
+	a.scan()
+	w.settle()
+	b.has(map[string]string{"f": "edited by bob"})
+	w.current()
+}
+
 func TestDeletedOnBothSides(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.add("alice", true), w.add("bob", true)
@@ -489,7 +539,7 @@ func TestRunsByItself(t *testing.T) {
 	defer stop()
 	for i, name := range []string{"alice", "bob"} {
 		m, err := NewManager(Options{Grid: g.Client(name), StatePath: filepath.Join(t.TempDir(), "db"),
-			Poll: 50 * time.Millisecond, Settle: 20 * time.Millisecond})
+			Poll: 50 * time.Millisecond, Settle: 20 * time.Millisecond, Linger: 100 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}

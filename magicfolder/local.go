@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -126,7 +127,7 @@ func (f *Folder) push(ctx context.Context) error {
 	defer f.pushMu.Unlock()
 	failed := map[string]bool{}
 	for range 64 {
-		lines, err := f.lines()
+		lines, err := f.due()
 		if err != nil {
 			return err
 		}
@@ -176,6 +177,37 @@ func bytesOf(line []state.Stashed) int64 {
 		n += v.Size
 	}
 	return n
+}
+
+// due gives the captured versions that are to be uploaded now, and notes when
+// the next delete has waited long enough.
+func (f *Folder) due() (map[string][]state.Stashed, error) {
+	lines, err := f.lines()
+	if err != nil {
+		return nil, err
+	}
+	now := f.now()
+	var next time.Time
+	for key, line := range lines {
+		for i, v := range line {
+			at := time.Unix(v.Captured, 0).Add(f.opt.Linger)
+			if !v.Deleted || v.Snapshot != "" || f.opt.Linger < 0 || !now.Before(at) {
+				continue
+			}
+			if next.IsZero() || at.Before(next) {
+				next = at
+			}
+			line = line[:i]
+			break
+		}
+		if lines[key] = line; len(line) == 0 {
+			delete(lines, key)
+		}
+	}
+	f.mu.Lock()
+	f.nextDue = next
+	f.mu.Unlock()
+	return lines, nil
 }
 
 func (f *Folder) lines() (lines map[string][]state.Stashed, err error) {

@@ -48,6 +48,12 @@ type Options struct {
 	// Grace is how long another participant may take to resolve a conflict
 	// that both sides have published (3 polls).
 	Grace time.Duration
+	// Linger is how long a delete waits before it is published (10 s); negative:
+	// not at all. An edit that another participant makes meanwhile wins without
+	// anybody seeing the delete, which matters: a delete that reaches a
+	// participant on magic-folder 24.3 before its own edit is out stops that
+	// participant's whole folder. A file made again meanwhile is a plain edit.
+	Linger time.Duration
 	// Workers is how many files are transferred at once (8).
 	Workers int
 	// OpenFS opens a folder's directory; fsys.Make and fsys.Open when nil.
@@ -77,6 +83,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Grace <= 0 {
 		o.Grace = 3 * o.Poll
+	}
+	if o.Linger == 0 {
+		o.Linger = 10 * time.Second
 	}
 	if o.Workers <= 0 {
 		o.Workers = 8

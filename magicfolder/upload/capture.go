@@ -124,6 +124,13 @@ func stash(tx *state.Tx, rec *state.File, v state.Stashed) error {
 	if len(line) == 0 && rec.Head != "" {
 		v.Parents = append(v.Parents, rec.Head)
 	}
+	if n := len(line); n > 0 && line[n-1].Deleted && line[n-1].Snapshot == "" {
+		// Made again before the delete was told: one edit.
+		v.Parents = line[n-1].Parents
+		if err := tx.DropStashed(line[n-1]); err != nil {
+			return err
+		}
+	}
 	_, err = tx.Stash(v)
 	return err
 }
