@@ -109,7 +109,7 @@ func (n *Node) open() (err error) {
 	if n.Config.Kind == config.Introducer {
 		return n.openIntroducer()
 	}
-	n.Grid = grid.New(grid.Options{Connect: n.connect})
+	n.Grid = grid.New(grid.Options{Connect: n.connect, Preferred: s.Client.PreferredPeers})
 	if n.Files, err = immutable.New(immutable.Config{
 		Servers: n.Grid, Needed: s.Client.Needed, Happy: s.Client.Happy, Total: s.Client.Total,
 		SegmentSize: int(s.Client.MaxSegmentSize), Convergence: n.secrets.convergence, LeaseSecret: n.secrets.lease,

@@ -167,7 +167,8 @@ func (n *Node) connect(a grid.Announced) ([]grid.Candidate, string) {
 		if u.Tor {
 			via = "HTTPS over Tor"
 		}
-		ways = append(ways, grid.Candidate{Client: gbs.NewClient(u, n.opts.Network.DialContext), Via: via})
+		c := gbs.NewClient(u, n.opts.Network.DialContext)
+		ways = append(ways, grid.Candidate{Client: c, Via: via, Close: c.Close})
 	}
 	return ways, "it speaks Foolscap only, which this version does not speak to storage servers"
 }
@@ -182,7 +183,7 @@ func (n *Node) startClients() error {
 		n.opts.Log.Warn(w.String())
 	}
 	for _, s := range static {
-		n.announced(s.ID, s.Announcement, "servers.yaml")
+		n.announced(s.ID, s.Announcement, grid.Static)
 	}
 	var ours map[string]any
 	if n.server != nil && n.Config.Settings.Listening {

@@ -23,12 +23,22 @@ type Announced struct {
 	// NURLs says where the server speaks HTTPS; empty for a server that speaks
 	// Foolscap only.
 	NURLs []furl.NURL
-	// Source says who announced it: an introducer's petname or "servers.yaml".
+	// Seqnum counts the server's announcements, over all introducers; 0: not numbered.
+	Seqnum int64
+	// Source says who announced it: an introducer's petname, or Static.
 	Source string
 }
 
-// maxNURLs bounds the addresses of one server that are tried.
-const maxNURLs = 16
+// Static is the Source of servers from servers.yaml: what the user wrote there
+// counts, whatever introducers say of the same server.
+const Static = "servers.yaml"
+
+// Bounds on what an announcement makes us hold or try.
+const (
+	maxNURLs    = 16 // addresses of one server that are tried
+	maxNickname = 200
+	maxID       = 100
+)
 
 // ParseAnnouncement reads the values of a "storage" announcement. id is the key
 // id of its verified signature, or the server id of a static server. The rules
@@ -38,7 +48,7 @@ const maxNURLs = 16
 // SHA-256 of the id. NURLs that cannot be read are left out.
 func ParseAnnouncement(id string, values map[string]any, source string) (Announced, error) {
 	a := Announced{ID: id, Source: source}
-	if id == "" || len(id) > 100 {
+	if id == "" || len(id) > maxID {
 		return a, errors.New("grid: announcement without a usable server id")
 	}
 	text, _ := values["anonymous-storage-FURL"].(string)
@@ -49,12 +59,15 @@ func ParseAnnouncement(id string, values map[string]any, source string) (Announc
 	if a.FURL, err = furl.Parse(text); err != nil {
 		return a, fmt.Errorf("grid: anonymous-storage-FURL: %w", err)
 	}
-	if a.LeaseSeed, err = taghash.DecodeBase32(strings.ToLower(a.FURL.TubID)); err != nil {
+	if a.LeaseSeed, err = taghash.DecodeBase32(a.FURL.TubID); err != nil {
 		return a, fmt.Errorf("grid: tub id: %w", err)
 	}
-	if a.Nickname, _ = values["nickname"].(string); len(a.Nickname) > 200 {
-		a.Nickname = a.Nickname[:200]
+	nickname, _ := values["nickname"].(string)
+	if len(nickname) > maxNickname {
+		nickname = nickname[:maxNickname]
 	}
+	a.Nickname = strings.ToValidUTF8(nickname, "") // the cut may have gone through a letter
+	a.Seqnum, _ = values["seqnum"].(int64)
 	if a.PermutationSeed, err = permutationSeed(id, values["permutation-seed-base32"]); err != nil {
 		return a, err
 	}

@@ -16,20 +16,25 @@ import (
 )
 
 // Candidate is one way to reach a server: a Client and the words in which
-// status names it ("HTTPS via Tor").
+// status names it ("HTTPS via Tor"). Close, if it is set, is called once, when
+// the grid has no more use for the Client.
 type Candidate struct {
 	Client storage.Client
 	Via    string
+	Close  func() error
 }
 
 // Connect lists the ways to reach an announced server, best first. It does no
-// I/O: the grid asks each candidate for its version and keeps the first that
-// answers. An empty list is a server that this node cannot speak to; why says so.
+// I/O, and is called once for each announcement: the grid asks the candidates for
+// their version and keeps the first that answers. An empty list is a server that
+// this node cannot speak to; why says so.
 type Connect func(a Announced) (ways []Candidate, why string)
 
 // Options tune a Grid. Zero fields take the defaults named.
 type Options struct {
 	Connect Connect
+	// Preferred are the IDs of servers that stand before all others: peers.preferred.
+	Preferred []string
 	// ProbeTimeout bounds one version query: 60 s, which a fresh onion circuit needs.
 	ProbeTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause between tries: 1 s and 60 s.
@@ -62,6 +67,7 @@ type server struct {
 	// guarded by Grid.mu
 	connected bool
 	current   Server
+	way       int // of the candidates, the one in use
 	via       string
 	version   storage.Version
 	since     time.Time // when connected last changed
@@ -89,7 +95,7 @@ func setDefault(d *time.Duration, v time.Duration) {
 	}
 }
 
-// Close forgets the servers and waits for the Grid's goroutines.
+// Close disconnects from the servers and waits for the Grid's goroutines.
 func (g *Grid) Close() {
 	g.mu.Lock()
 	g.closed = true
@@ -97,6 +103,10 @@ func (g *Grid) Close() {
 	g.cancel()
 	g.wg.Wait()
 }
+
+// maxServers bounds what introducers can make us hold and dial: the largest grids
+// have some hundred servers.
+const maxServers = 4096
 
 // AddLocal adds a server of this very process: always connected, never dialled,
 // and not replaced by its own announcement coming back from an introducer.
@@ -110,37 +120,45 @@ func (g *Grid) AddLocal(s Server) {
 	g.servers[s.ID] = &server{
 		announced: Announced{ID: s.ID, Nickname: s.Nickname, PermutationSeed: s.PermutationSeed, LeaseSeed: s.LeaseSeed, Source: "this node"},
 		local:     true, connected: true, current: s, via: "this process", since: now, lastSeen: now,
-		version: storage.Version{}, kick: make(chan struct{}, 1),
+		kick: make(chan struct{}, 1),
 	}
 	g.broadcast()
 }
 
 // Announce adds a server or replaces what was known of it. An announcement that
-// says nothing new keeps the connection.
+// says nothing new keeps the connection; one that is older than what is known
+// (another introducer's, which the server's last one has not reached) and one of
+// a server that the user wrote down (Static) or that is local change nothing.
 func (g *Grid) Announce(a Announced) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
 		return
 	}
-	if old := g.servers[a.ID]; old != nil {
-		if old.local || sameServer(old.announced, a) {
-			return
-		}
+	old := g.servers[a.ID]
+	switch {
+	case old == nil && len(g.servers) >= maxServers:
+		return
+	case old == nil:
+	case old.local, old.announced.Source == Static && a.Source != Static, a.Source != Static && a.Seqnum < old.announced.Seqnum:
+		return
+	case sameServer(old.announced, a):
+		old.announced.Seqnum = a.Seqnum
+		return
+	default:
 		old.cancel()
 	}
 	ctx, cancel := context.WithCancel(g.ctx)
 	s := &server{announced: a, cancel: cancel, kick: make(chan struct{}, 1), since: g.opts.Now()}
-	wasConnected := g.servers[a.ID] != nil && g.servers[a.ID].connected
 	g.servers[a.ID] = s
-	if wasConnected {
+	if old != nil && old.connected {
 		g.broadcast()
 	}
 	g.wg.Add(1)
 	go func() {
 		defer g.wg.Done()
 		defer cancel()
-		g.keep(ctx, s)
+		g.keep(ctx, s, a)
 	}()
 }
 
@@ -150,10 +168,19 @@ func sameServer(a, b Announced) bool {
 }
 
 // keep holds one server's connection state until ctx ends.
-func (g *Grid) keep(ctx context.Context, s *server) {
+func (g *Grid) keep(ctx context.Context, s *server, a Announced) {
+	ways, why := g.opts.Connect(a)
+	defer func() {
+		for _, way := range ways {
+			if way.Close != nil {
+				// Nothing was on its way: there is nothing to lose.
+				_ = way.Close()
+			}
+		}
+	}()
 	backoff := g.opts.MinBackoff
 	for {
-		ok := g.probe(ctx, s)
+		ok := g.probe(ctx, s, a, ways, why)
 		if ctx.Err() != nil {
 			return
 		}
@@ -177,33 +204,49 @@ func (g *Grid) keep(ctx context.Context, s *server) {
 	}
 }
 
-// probe asks each way to the server for its version and keeps the first that answers.
-func (g *Grid) probe(ctx context.Context, s *server) bool {
+// probe asks the ways to the server for its version, the one in use first, and
+// keeps the first that answers.
+func (g *Grid) probe(ctx context.Context, s *server, a Announced, ways []Candidate, why string) bool {
 	g.mu.Lock()
 	s.lastTry = g.opts.Now()
+	order := make([]int, 0, len(ways))
+	if s.connected {
+		order = append(order, s.way)
+	}
 	g.mu.Unlock()
-	ways, why := g.opts.Connect(s.announced)
-	for _, way := range ways {
+	for i := range ways {
+		if !slices.Contains(order, i) {
+			order = append(order, i)
+		}
+	}
+	for _, i := range order {
+		way := ways[i]
 		pctx, cancel := context.WithTimeout(ctx, g.opts.ProbeTimeout)
 		v, err := way.Client.Version(pctx)
 		cancel()
+		if ctx.Err() != nil {
+			return false
+		}
 		if err != nil {
 			why = fmt.Sprintf("%s: %v", way.Via, err)
 			continue
 		}
-		a := s.announced
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		now := g.opts.Now()
-		s.version, s.lastSeen, s.via, s.problem = v, now, way.Via, ""
-		if !s.connected && ctx.Err() == nil {
-			s.connected, s.since = true, now
-			s.current = Server{
-				ID: a.ID, Nickname: a.Nickname, PermutationSeed: a.PermutationSeed, LeaseSeed: a.LeaseSeed,
-				Client: &observed{Client: way.Client, failed: func() { g.suspect(s) }},
-			}
-			g.broadcast()
+		s.version, s.lastSeen, s.problem = v, now, ""
+		if s.connected && s.way == i {
+			return true
 		}
+		if !s.connected {
+			s.since = now
+		}
+		s.connected, s.way, s.via = true, i, way.Via
+		s.current = Server{
+			ID: a.ID, Nickname: a.Nickname, PermutationSeed: a.PermutationSeed, LeaseSeed: a.LeaseSeed,
+			Client: &observed{Client: way.Client, failed: func() { g.suspect(s) }},
+		}
+		g.broadcast()
 		return true
 	}
 	g.mu.Lock()
@@ -270,7 +313,8 @@ func (g *Grid) Wait(ctx context.Context, n int) error {
 const wakeAfter = 2 * time.Second
 
 // Permuted returns the connected servers in the order in which Tahoe asks them
-// for a storage index: by SHA-1 of the index and the server's permutation seed.
+// for a storage index: the preferred ones first, else by SHA-1 of the index and
+// the server's permutation seed.
 // Servers that are away are tried again meanwhile, for the next call.
 func (g *Grid) Permuted(si caps.StorageIndex) []Server {
 	g.mu.Lock()
@@ -285,7 +329,20 @@ func (g *Grid) Permuted(si caps.StorageIndex) []Server {
 		}
 	}
 	g.mu.Unlock()
-	return Permute(si, list)
+	list = Permute(si, list)
+	if len(g.opts.Preferred) > 0 {
+		slices.SortStableFunc(list, func(a, b Server) int {
+			return rank(slices.Contains(g.opts.Preferred, a.ID)) - rank(slices.Contains(g.opts.Preferred, b.ID))
+		})
+	}
+	return list
+}
+
+func rank(preferred bool) int {
+	if preferred {
+		return 0
+	}
+	return 1
 }
 
 // Permute sorts servers into Tahoe's order for a storage index.
@@ -318,8 +375,8 @@ type Status struct {
 // Servers describes every known server, by ID.
 func (g *Grid) Servers() []Status {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	list := make([]Status, 0, len(g.servers))
+	local := map[int]storage.Client{}
 	for _, s := range g.servers {
 		st := Status{
 			ID: s.announced.ID, Nickname: s.announced.Nickname, Source: s.announced.Source,
@@ -333,7 +390,17 @@ func (g *Grid) Servers() []Status {
 		default:
 			st.Summary = "Trying to connect"
 		}
+		if s.local {
+			local[len(list)] = s.current.Client
+		}
 		list = append(list, st)
+	}
+	g.mu.Unlock()
+	for i, client := range local {
+		// In this process nothing is on its way, so now is when it was seen.
+		if v, err := client.Version(g.ctx); err == nil {
+			list[i].Version, list[i].LastSeen = v, g.opts.Now()
+		}
 	}
 	sort.Slice(list, func(i, j int) bool { return list[i].ID < list[j].ID })
 	return list

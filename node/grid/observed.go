@@ -15,15 +15,16 @@ type observed struct {
 	failed func()
 }
 
-// note looks at a call's outcome. An answer of the server, even a refusal, and
-// the caller's own cancellation say nothing against the connection.
+// note looks at a call's outcome. An answer of the server, even a refusal, and a
+// caller who changed his mind say nothing against the connection. A deadline
+// does: that is how a server that hangs shows.
 func (o *observed) note(ctx context.Context, err error) {
-	if err == nil || ctx.Err() != nil {
+	if err == nil || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
 	for _, answer := range []error{
-		storage.ErrNoShare, storage.ErrConflict, storage.ErrUnauthorized, storage.ErrNoSpace,
-		storage.ErrBadRange, storage.ErrTooLarge, storage.ErrReadOnlyServer,
+		storage.ErrNoShare, storage.ErrConflict, storage.ErrUnauthorized, storage.ErrNoSpace, storage.ErrBadRange,
+		storage.ErrTooLarge, storage.ErrReadOnlyServer, storage.ErrComplete, storage.ErrMalformed,
 	} {
 		if errors.Is(err, answer) {
 			return
@@ -70,6 +71,12 @@ func (o *observed) ReadShare(ctx context.Context, kind storage.ShareKind, si cap
 
 func (o *observed) AddLease(ctx context.Context, si caps.StorageIndex, lease storage.LeaseSecrets) error {
 	err := o.Client.AddLease(ctx, si, lease)
+	o.note(ctx, err)
+	return err
+}
+
+func (o *observed) AdviseCorrupt(ctx context.Context, kind storage.ShareKind, si caps.StorageIndex, share int, reason string) error {
+	err := o.Client.AdviseCorrupt(ctx, kind, si, share, reason)
 	o.note(ctx, err)
 	return err
 }
