@@ -2,14 +2,11 @@ package interop
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 )
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if built != "" {
-		os.RemoveAll(filepath.Dir(built))
-	}
+	RemoveBuilt()
 	os.Exit(code)
 }

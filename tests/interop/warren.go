@@ -38,6 +38,13 @@ func Warren(t testing.TB) string {
 	return built
 }
 
+// RemoveBuilt removes what Warren built. A TestMain calls it last.
+func RemoveBuilt() {
+	if built != "" {
+		os.RemoveAll(filepath.Dir(built))
+	}
+}
+
 // SecretFile writes a secret (a FURL) to a file of its own and returns "@PATH",
 // which our commands take in place of the secret itself.
 func SecretFile(t testing.TB, secret string) string {
