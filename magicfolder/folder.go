@@ -328,7 +328,8 @@ func (f *Folder) ScanNow(ctx context.Context) error {
 	return f.push(ctx)
 }
 
-// PollNow asks the grid for changes, applies them and publishes the outcome.
+// PollNow asks the grid for changes, applies them, and uploads and publishes what
+// waits.
 func (f *Folder) PollNow(ctx context.Context) error {
 	if err := f.poll(ctx); err != nil {
 		return err
