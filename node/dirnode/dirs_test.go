@@ -275,7 +275,6 @@ func TestPackRefuses(t *testing.T) {
 		{"long name", Writable(dir.File()), Entry{Name: strings.Repeat("x", MaxName+1), Read: lit}, ErrName},
 		{"no UTF-8", Writable(dir.File()), Entry{Name: "a\xff", Read: lit}, ErrName},
 		{"a surrogate", Writable(dir.File()), Entry{Name: "\xed\xa0\x80", Read: lit}, ErrName},
-		{"no cap", Writable(dir.File()), Entry{Name: "a"}, ErrCap},
 		{"unknown writecap alone", Writable(dir.File()), Entry{Name: "a", Write: unknown("x-w")}, ErrCap},
 		{"unknown writecap, immutable readcap", Writable(dir.File()), Entry{Name: "a", Write: unknown("x-w"), Read: unknown("imm.x-r")}, ErrCap},
 		{"metadata is a list", Writable(dir.File()), Entry{Name: "a", Read: lit, Metadata: json.RawMessage(`[]`)}, ErrMetadata},

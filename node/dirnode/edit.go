@@ -93,7 +93,7 @@ func remove(children []child, ch Change, again bool) ([]child, error) {
 
 // kind is AnyType for what is not known.
 func (c child) kind() Type {
-	if c.entry == nil {
+	if c.entry == nil || c.entry.Cap() == nil {
 		return AnyType
 	}
 	if _, unknown := c.entry.Cap().(caps.Unknown); unknown {

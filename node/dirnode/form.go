@@ -27,16 +27,19 @@ var (
 	ErrMetadata = errors.New("dirnode: unusable metadata")
 	// ErrNotImmutable: only what is immutable to any depth goes into an immutable directory.
 	ErrNotImmutable = errors.New("dirnode: not allowed in an immutable directory")
-	// ErrCap: an entry has no capability, or one of an unknown kind that may give
-	// the right to write and comes without its readcap.
+	// ErrCap: an entry has a capability of an unknown kind that may give the right
+	// to write and comes without its readcap.
 	ErrCap = errors.New("dirnode: unusable capability")
+	// ErrUnknownWrite, an ErrCap: a writecap of an unknown kind without its readcap.
+	ErrUnknownWrite = fmt.Errorf("%w: a writecap of an unknown kind without its readcap", ErrCap)
 )
 
 // MaxName is the longest name, in bytes of UTF-8. Tahoe has no limit.
 const MaxName = 4096
 
-// Entry is one entry of a directory. Read is always set in what is listed; Write
-// is nil where only reading is given. Metadata is a JSON object, or nil.
+// Entry is one entry of a directory. Write is nil where only reading is given; an
+// entry that was stored without capabilities has neither. Metadata is a JSON
+// object, or nil.
 //
 // To put a capability into a directory, set Write or Read, or use NewEntry.
 // Either is attenuated to what its field says; a Write of a known kind implies Read.
@@ -45,6 +48,17 @@ type Entry struct {
 	Write, Read caps.Cap
 	Metadata    json.RawMessage
 }
+
+// EntryError says which entry's capabilities cannot be stored; Err is ErrCap or
+// ErrNotImmutable.
+type EntryError struct {
+	Name string
+	Err  error
+}
+
+func (e *EntryError) Error() string { return fmt.Sprintf("%v: entry %q", e.Err, e.Name) }
+
+func (e *EntryError) Unwrap() error { return e.Err }
 
 // NewEntry is the entry that gives all that c gives.
 func NewEntry(name string, c caps.Cap, metadata json.RawMessage) Entry {
@@ -232,14 +246,14 @@ func (f Form) entry(rw, ro string) *Entry {
 			return f.entry("", ro)
 		}
 		e := f.entry("", ro)
-		if e == nil || strings.HasPrefix(ro, "imm.") {
+		if e == nil || e.Read == nil || strings.HasPrefix(ro, "imm.") {
 			return nil // a write right that cannot be diminished, or a contradiction
 		}
 		e.Write = c
 		return e
 	}
 	if ro == "" {
-		return nil
+		return &Entry{} // Tahoe lists it, too
 	}
 	c, err := caps.Parse(ro)
 	if err != nil {
@@ -279,7 +293,7 @@ func (f Form) child(e Entry, meta object) (child, error) {
 	}
 	rw, ro, err := f.texts(e)
 	if err != nil {
-		return child{}, err
+		return child{}, &EntryError{Name: name, Err: err}
 	}
 	var sealed []byte
 	if !f.immutable {
@@ -303,7 +317,7 @@ func (f Form) texts(e Entry) (rw, ro string, err error) {
 				read = e.Write
 			}
 		case unknown && (read == nil || strings.HasPrefix(read.Text(), "imm.")):
-			return "", "", fmt.Errorf("%w: a writecap of an unknown kind without its readcap", ErrCap)
+			return "", "", ErrUnknownWrite
 		case f.immutable:
 			return "", "", ErrNotImmutable
 		default:
@@ -314,7 +328,7 @@ func (f Form) texts(e Entry) (rw, ro string, err error) {
 		}
 	}
 	if read == nil {
-		return "", "", fmt.Errorf("%w: none given", ErrCap)
+		return "", "", nil // Tahoe stores it: so magic-folder's snapshots say that a file is gone
 	}
 	if u, unknown := read.(caps.Unknown); unknown {
 		// A prefix that the place implies is not stored.

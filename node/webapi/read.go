@@ -49,9 +49,19 @@ var errExists = &webError{http.StatusConflict, "There was already a child by tha
 
 // fail answers an error with Tahoe's status and words.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return // nobody is listening
+	}
+	code, text := explain(err)
+	plain(w, code, text)
+}
+
+// explain gives an error Tahoe's status and words.
+func explain(err error) (code int, text string) {
 	var we *webError
 	var short *immutable.NotEnoughSharesError
-	code, text := http.StatusInternalServerError, err.Error()
+	var entry *dirnode.EntryError
+	code, text = http.StatusInternalServerError, err.Error()
 	switch {
 	case errors.As(err, &we):
 		code, text = we.code, we.text
@@ -59,6 +69,11 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 		code, text = errExists.code, errExists.text
 	case errors.Is(err, dirnode.ErrNoEntry):
 		code, text = http.StatusNotFound, "No such child"
+	case errors.As(err, &entry) && errors.Is(err, dirnode.ErrNotImmutable):
+		code = http.StatusBadRequest
+		text = fmt.Sprintf("MustBeDeepImmutableError: a cap passed to this operation for the child named %s, needed to be immutable but was not. Either the cap is being added to an immutable directory, or it was originally retrieved from an immutable directory as an unknown cap.", quote(entry.Name))
+	case errors.As(err, &entry) && errors.Is(err, dirnode.ErrUnknownWrite):
+		code, text = http.StatusBadRequest, unknownWrite(entry.Name)
 	case errors.As(err, &short) && short.Found == 0:
 		code = http.StatusGone
 		text = "NoSharesError: no shares could be found. Zero shares usually indicates a corrupt URI, or that no servers were connected, but it might also indicate severe corruption. You should perform a filecheck on this object to learn more.\n\nThe full error message is:\n" + err.Error()
@@ -72,22 +87,15 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 		code = http.StatusBadRequest
 	case errors.Is(err, mutable.ErrTooLarge):
 		code, text = http.StatusRequestEntityTooLarge, "FileTooLargeError: "+text
-	case errors.Is(err, dirnode.ErrNotImmutable):
-		code = http.StatusBadRequest
-		text = "MustBeDeepImmutableError: " + text
 	case errors.Is(err, immutable.ErrUnhappy), errors.Is(err, mutable.ErrUnhappy):
 		// Tahoe answers 500 to both; so do we: frontends look at the text.
 		text = "UploadUnhappinessError: " + text
-	case r.Context().Err() != nil:
-		return // nobody is listening
 	}
-	if r.URL.Query().Get("t") == "json" && r.Method == http.MethodGet && errors.Is(err, mutable.ErrNotEnoughShares) {
-		w.Header().Set("Content-Type", "text/plain")
-		w.WriteHeader(code)
-		json.NewEncoder(w).Encode(map[string]string{"error": text})
-		return
-	}
-	plain(w, code, text)
+	return code, text
+}
+
+func unknownWrite(name string) string {
+	return fmt.Sprintf("MustNotBeUnknownRWError: an operation to add a child named %s to a directory was given an unknown cap in a write slot.\nUsing a webapi server that supports a later version of Tahoe may help.", quote(name))
 }
 
 // welcome is the front page.
@@ -161,7 +169,7 @@ func (s *server) get(w http.ResponseWriter, r *http.Request, at place) error {
 	case t == "json" && dir:
 		return s.dirJSON(w, r, at.cap)
 	case t == "json" && unknown:
-		return asJSON(w, "text/plain", []any{"unknown", describe(at.entry, false)})
+		return asJSON(w, "text/plain", []any{"unknown", describeUnknown(at)})
 	case t == "json":
 		return s.fileJSON(w, r, at)
 	case unknown:
@@ -307,7 +315,7 @@ func describe(e dirnode.Entry, metadata bool) map[string]any {
 			m["metadata"] = map[string]any{}
 		}
 	}
-	if _, unknown := c.(caps.Unknown); unknown {
+	if _, unknown := c.(caps.Unknown); unknown || c == nil {
 		return m
 	}
 	if v := caps.Verifier(c); v != nil {
@@ -332,9 +340,34 @@ func describe(e dirnode.Entry, metadata bool) map[string]any {
 	return m
 }
 
+// describeUnknown is the PROPDICT of something of a kind that we do not know, when
+// it was asked for itself. One without a directory and without a prefix that says
+// what it gives is no more than its text.
+func describeUnknown(at place) map[string]any {
+	if at.parent == nil {
+		m := map[string]any{}
+		u, _ := at.cap.(caps.Unknown)
+		if u.AllegedReadOnly() {
+			m["ro_uri"] = u.Text()
+		}
+		if u.AllegedImmutable() {
+			m["mutable"] = false
+		}
+		return m
+	}
+	m := describe(at.entry, true)
+	u, _ := at.entry.Read.(caps.Unknown)
+	if at.entry.Write != nil {
+		m["mutable"] = true
+	} else if !caps.IsMutable(at.parent) || u.AllegedImmutable() {
+		m["mutable"] = false
+	}
+	return m
+}
+
 // kind is the word that stands before a PROPDICT.
 func kind(c caps.Cap) string {
-	if _, unknown := c.(caps.Unknown); unknown {
+	if _, unknown := c.(caps.Unknown); unknown || c == nil {
 		return "unknown"
 	}
 	if caps.IsDir(c) {
@@ -356,10 +389,21 @@ func (s *server) fileJSON(w http.ResponseWriter, r *http.Request, at place) erro
 	return asJSON(w, "text/plain", []any{"filenode", m})
 }
 
+// failJSON answers an error as JSON, which Tahoe does for directories alone.
+func failJSON(w http.ResponseWriter, err error) error {
+	code, text := explain(err)
+	b, err := json.Marshal(map[string]string{"error": text})
+	if err != nil {
+		return err
+	}
+	plain(w, code, string(b))
+	return nil
+}
+
 func (s *server) dirJSON(w http.ResponseWriter, r *http.Request, c caps.Cap) error {
 	entries, err := s.Grid.List(r.Context(), c)
 	if err != nil {
-		return err
+		return failJSON(w, err)
 	}
 	kids := make(map[string]any, len(entries))
 	for _, e := range entries {
@@ -412,13 +456,11 @@ func children(body []byte) ([]dirnode.Entry, error) {
 			return nil, err
 		}
 		switch {
-		case e.Write == nil && e.Read == nil:
-			return nil, bad("child %s has neither rw_uri nor ro_uri", quote(name))
 		case e.Write != nil && caps.IsReadOnly(e.Write):
 			e.Read, e.Write = e.Write, nil // Tahoe takes a readcap in either slot
 		case e.Write != nil:
 			if _, unknown := e.Write.(caps.Unknown); unknown && e.Read == nil {
-				return nil, bad("MustNotBeUnknownRWError: an operation to add a child named %s to a directory was given an unknown cap in a write slot.\nUsing a webapi server that supports a later version of Tahoe may help.", quote(name))
+				return nil, bad("%s", unknownWrite(name))
 			} else if !unknown {
 				e.Read = caps.ReadOnly(e.Write)
 			}

@@ -93,6 +93,7 @@ IMMUTABLE = [
     ("unknown-ro", None, "ro.x-future-read", METADATA[0]),
     ("unknown-bare", None, "x-future-read", METADATA[0]),
     ("caf\u0065\u0301", None, text(chk), METADATA[3]),
+    ("gone", None, None, METADATA[1]),  # magic-folder's delete
 ]
 
 
@@ -217,6 +218,7 @@ for what, data in [
     ("unknown rw alone", raw("a", b"", sealed(b"x-w"))),
     ("unknown ro in both", raw("a", b"x-r", sealed(b"ro.x-w"))),
     ("verifier", raw("a", enc(text(ssk.get_verify_cap())), sealed(b""))),
+    ("no caps", raw("a", b"", sealed(b""))),
     ("metadata with spaces", raw("a", enc(text(chk)), sealed(b""), b' { "x" :1 , "y":[ ] } ')),
 ]:
     odd.append({"what": what, "data": b64(data), "listed": listed(rwnode, data), "readonly": listed(ronode, data)})
@@ -225,6 +227,7 @@ for what, data in [
     ("mutable in immutable", raw("a", enc(text(ssk.get_readonly())), b"") + raw("b", enc(text(chk)), b"")),
     ("writecap in immutable", raw("a", enc(text(ssk)), b"") + raw("b", enc(text(chk)), b"")),
     ("mutable dir in immutable", raw("a", enc(text(dir2.get_readonly())), b"")),
+    ("no caps", raw("a", b"", b"")),
     ("unknown", raw("a", b"x-r", b"") + raw("b", b"imm.x-r", b"") + raw("c", b"ro.x-r", b"")),
 ]:
     oddimm.append({"what": what, "data": b64(data), "listed": listed(immnode, data), "readonly": []})
