@@ -114,4 +114,6 @@ type Invite struct {
 	// Acknowledged: the newcomer's program has acknowledged and was taken in.
 	// Programs that are not ours never do.
 	Acknowledged bool `json:"acknowledged"`
+	// Keys are the public keys that the newcomer then gave, by name.
+	Keys map[string]string `json:"keys,omitempty"`
 }

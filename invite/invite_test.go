@@ -229,7 +229,7 @@ func TestOfferAccept(t *testing.T) {
 		t.Errorf("received %v", s)
 	}
 	v := h.until(issued.ID, Done)
-	if !v.Acknowledged || h.count() != 1 || h.members[issued.ID].Keys["node"] != "pub-v0-abc" {
+	if !v.Acknowledged || v.Keys["node"] != "pub-v0-abc" || h.count() != 1 || h.members[issued.ID].Keys["node"] != "pub-v0-abc" {
 		t.Errorf("%+v, %d members", v, h.count())
 	}
 	want := []Stage{StageConnecting, StageKeyAgreed, StageSettings, StageAcknowledged, StageMember}

@@ -356,7 +356,7 @@ func (o *offer) admit(ctx context.Context, ack message.Acknowledgement) error {
 			return fmt.Errorf("taking the newcomer in: %w", err)
 		}
 	}
-	return o.change(func(r *record) bool { r.Acknowledged = true; return true })
+	return o.change(func(r *record) bool { r.Acknowledged, r.Keys = true, ack.Keys; return true })
 }
 
 // failed turns an error into the state that people read.
