@@ -94,7 +94,7 @@ func byteRange(header string, size int64) (first, last int64, ok bool, err error
 		if !found {
 			return 0, 0, false, nil
 		}
-		f, l, good := bounds(a, b, size)
+		f, l, good := bounds(strings.TrimSpace(a), strings.TrimSpace(b), size)
 		if !good {
 			return 0, 0, false, nil
 		}
@@ -122,8 +122,8 @@ func bounds(a, b string, size int64) (first, last int64, ok bool) {
 		return 0, 0, false
 	}
 	if b == "" {
-		// Beyond the end is the caller's 416, as a full range would be.
-		return first, max(first, size-1), true
+		// Beyond the end this makes no sense to Tahoe: the whole file is the answer.
+		return first, size - 1, first <= size-1
 	}
 	if last, err = strconv.ParseInt(b, 10, 64); err != nil {
 		return 0, 0, false

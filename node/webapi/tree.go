@@ -120,7 +120,7 @@ func (s *server) tree(w http.ResponseWriter, r *http.Request, escaped []string) 
 		if at.cap == nil {
 			return &webError{http.StatusNotFound, "No such child: " + at.name}
 		}
-		if err := s.Grid.Edit(r.Context(), at.parent, []dirnode.Change{{Entry: dirnode.Entry{Name: at.name}, Delete: true}}); err != nil {
+		if err := s.Grid.Edit(r.Context(), at.parent, []dirnode.Change{{Entry: dirnode.Entry{Name: at.name}, Delete: true, MustExist: true}}); err != nil {
 			return err
 		}
 		return respondCap(w, at.cap, nil, http.StatusOK)
@@ -128,7 +128,7 @@ func (s *server) tree(w http.ResponseWriter, r *http.Request, escaped []string) 
 	return &webError{http.StatusMethodNotAllowed, r.Method + " is not known here"}
 }
 
-// put stores or links at a path: 201 for something new, 200 for a replacement.
+// put stores or links at a path: 201 for a new file, 200 for everything else.
 func (s *server) put(w http.ResponseWriter, r *http.Request, at place) error {
 	ctx, t := r.Context(), arg(r, "t")
 	over, err := overwrite(r)
@@ -182,7 +182,8 @@ func (s *server) put(w http.ResponseWriter, r *http.Request, at place) error {
 		if err != nil {
 			return bad("the body is not a capability: %v", err)
 		}
-		return respondCap(w, c, s.link(ctx, at.parent, at.name, c, over), code)
+		// 200 for something new too: so says Tahoe here.
+		return respondCap(w, c, s.link(ctx, at.parent, at.name, c, over), http.StatusOK)
 	}
 	return bad("PUT to a file: bad t=%s", t)
 }
@@ -191,7 +192,7 @@ func (s *server) put(w http.ResponseWriter, r *http.Request, at place) error {
 func (s *server) mkdirAt(r *http.Request, at place, t string) (caps.Cap, error) {
 	if at.cap != nil {
 		if !caps.IsDir(at.cap) {
-			return nil, &webError{http.StatusConflict, "Unable to create directory " + quote(at.name) + ": a file was in the way"}
+			return nil, bad("%s to a file: bad t=%s", r.Method, t)
 		}
 		return at.cap, nil
 	}
@@ -238,7 +239,10 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 		if at.cap == nil || !caps.IsDir(at.cap) {
 			return bad("POST to file: bad t=%s", t)
 		}
-		err := s.Grid.Edit(ctx, at.cap, []dirnode.Change{{Entry: dirnode.Entry{Name: dirnode.Normalize(name)}, Delete: true}})
+		err := s.Grid.Edit(ctx, at.cap, []dirnode.Change{{Entry: dirnode.Entry{Name: dirnode.Normalize(name)}, Delete: true, MustExist: true}})
+		if errors.Is(err, dirnode.ErrNoEntry) {
+			return &webError{http.StatusNotFound, "No such child: " + name}
+		}
 		if err != nil {
 			return err
 		}

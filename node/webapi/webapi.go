@@ -97,7 +97,7 @@ func New(c Config) http.Handler {
 				err = s.tree(w, r, strings.Split(rest, "/"))
 			}
 		case "file", "named":
-			if !more || rest == "" {
+			if !more {
 				err = &webError{http.StatusNotFound, "/file must be followed by a file-cap and a name"}
 			} else {
 				err = s.download(w, r, strings.Split(rest, "/"))
@@ -163,7 +163,13 @@ func (s *server) unlinked(w http.ResponseWriter, r *http.Request) error {
 		switch t {
 		case "", "upload":
 			return s.unlinkedForm(w, r)
-		case "mkdir", "mkdir-with-children", "mkdir-immutable":
+		case "mkdir":
+			if err := noChildren(r); err != nil {
+				return err
+			}
+			c, err := s.newDir(r, t)
+			return respondCap(w, c, err, http.StatusOK)
+		case "mkdir-with-children", "mkdir-immutable":
 			c, err := s.newDir(r, t)
 			return respondCap(w, c, err, http.StatusOK)
 		}
@@ -171,6 +177,17 @@ func (s *server) unlinked(w http.ResponseWriter, r *http.Request) error {
 		return &webError{http.StatusMethodNotAllowed, "/uri takes GET, PUT and POST"}
 	}
 	return bad("/uri accepts only PUT, PUT?t=mkdir, POST?t=upload, and POST?t=mkdir")
+}
+
+// noChildren refuses a body: whoever sends one meant t=mkdir-with-children.
+func noChildren(r *http.Request) error {
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
+		return nil
+	}
+	if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n > 0 {
+		return bad("t=mkdir does not accept children=, try t=mkdir-with-children instead")
+	}
+	return nil
 }
 
 // store puts the request's body on the grid as format= says.

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +23,7 @@ func body(seed uint64, n int) []byte {
 	return b
 }
 
-// grid is an introducer with three storage servers, real or ours.
+// startGrid is an introducer with three storage servers, real or ours.
 func startGrid(t *testing.T, ours bool) (introducerFURL string) {
 	t.Helper()
 	var in *Introducer
@@ -30,33 +32,54 @@ func startGrid(t *testing.T, ours bool) (introducerFURL string) {
 	} else {
 		in = StartIntroducer(t)
 	}
+	var servers []func()
 	for i := range 3 {
 		name := fmt.Sprintf("storage%d", i)
-		if ours {
-			StartOurStorage(t, in.FURL, name)
-		} else {
-			StartStorage(t, in.FURL, name)
-		}
+		servers = append(servers, func() {
+			if ours {
+				StartOurStorage(t, in.FURL, name)
+			} else {
+				StartStorage(t, in.FURL, name)
+			}
+		})
 	}
+	Together(t, servers...)
 	return in.FURL
+}
+
+// startClients starts a client of ours and one of Tahoe's with the same
+// convergence secret, so that the same file has the same cap.
+func startClients(t *testing.T, furl string, needed, happy, total, servers int) (ours, theirs *WebClient) {
+	t.Helper()
+	secret := "aaaaaaaaaaaaaaaaaaaaaaaaaa\n"
+	start := func(program string) *WebClient {
+		dir := filepath.Join(t.TempDir(), "client")
+		makeNode(t, program, "create-client", furl, dir, "--webport="+freeEndpoint(t), fmt.Sprintf("--shares-needed=%d", needed),
+			fmt.Sprintf("--shares-happy=%d", happy), fmt.Sprintf("--shares-total=%d", total))
+		if err := os.WriteFile(filepath.Join(dir, "private", "convergence"), []byte(secret), 0o600); err != nil {
+			t.Error(err)
+		}
+		return RunClient(t, program, dir, servers)
+	}
+	Together(t, func() { ours = start(Warren(t)) }, func() { theirs = start(Tahoe(t)) })
+	return ours, theirs
 }
 
 // TestClientsAndServers is {our client, Tahoe's client} x {our servers, Tahoe's
 // servers}: each client reads what the other stored, as files and in directories
-// that both change.
+// that both change; their web APIs answer alike; Tahoe's commands run on our node.
 func TestClientsAndServers(t *testing.T) {
 	for _, servers := range []string{"our servers", "Tahoe's servers"} {
 		t.Run(servers, func(t *testing.T) {
-			NeedPeers(t)
-			furl := startGrid(t, servers == "our servers")
-			clients := map[string]*WebClient{
-				"ours":    StartOurClient(t, furl, 2, 3, 3, 3),
-				"Tahoe's": StartClient(t, furl, 2, 3, 3, 3),
-			}
-			pairs := []struct{ from, to string }{{"ours", "Tahoe's"}, {"Tahoe's", "ours"}, {"ours", "ours"}}
-			for i, p := range pairs {
-				from, to := clients[p.from], clients[p.to]
-				t.Run(p.from+" to "+p.to, func(t *testing.T) { exchange(t, uint64(i), from, to) })
+			t.Parallel()
+			ours, theirs := startClients(t, startGrid(t, servers == "our servers"), 2, 3, 3, 3)
+			t.Run("ours to Tahoe's", func(t *testing.T) { exchange(t, 0, ours, theirs) })
+			t.Run("Tahoe's to ours", func(t *testing.T) { exchange(t, 1, theirs, ours) })
+			t.Run("ours to ours", func(t *testing.T) { exchange(t, 2, ours, ours) })
+			t.Run("ranges", func(t *testing.T) { sameRanges(t, ours, theirs) })
+			t.Run("web API", func(t *testing.T) { sameAnswers(t, ours, theirs) })
+			if servers == "our servers" {
+				t.Run("tahoe commands", func(t *testing.T) { tahoeCommands(t, ours) })
 			}
 		})
 	}
@@ -113,52 +136,158 @@ func exchange(t *testing.T, seed uint64, from, to *WebClient) {
 	file := string(from.Must(t, "PUT", "/uri", bytes.NewReader(body(99, 3000))))
 	children := fmt.Sprintf(`{"content": ["filenode", {"ro_uri": %q, "metadata": {"k": 1}}]}`, file)
 	a := string(from.Must(t, "POST", "/uri?t=mkdir-immutable", strings.NewReader(children)))
+	if b := string(to.Must(t, "POST", "/uri?t=mkdir-immutable", strings.NewReader(children))); a != b {
+		t.Error("the same immutable directory has two caps")
+	}
 	got := to.Must(t, "GET", "/uri/"+url.PathEscape(a)+"/content", nil)
 	if !bytes.Equal(got, body(99, 3000)) {
 		t.Error("the immutable directory's file differs")
 	}
 }
 
-// TestRangesAgree compares the answers to ranges with Tahoe's.
-func TestRangesAgree(t *testing.T) {
-	NeedPeers(t)
-	furl := startGrid(t, true)
-	ours, theirs := StartOurClient(t, furl, 2, 3, 3, 3), StartClient(t, furl, 2, 3, 3, 3)
+// sameRanges compares the answers to ranges with Tahoe's.
+func sameRanges(t *testing.T, ours, theirs *WebClient) {
 	cap := string(ours.Must(t, "PUT", "/uri", bytes.NewReader(body(5, 1<<20+5000))))
-	for _, header := range []string{"bytes=0-0", "bytes=5-", "bytes=-7", "bytes=1048570-1048580", "bytes=2000000-", "bytes=0-99999999", "bytes=9-3", "junk", "bytes=1-2,5-6", "bytes=-0"} {
+	for _, header := range []string{"bytes=0-0", "bytes=5-", "bytes=-7", "bytes=1048570-1048580", "bytes=2000000-", "bytes=2000000-2000001",
+		"bytes=1053576-", "bytes=1053575-", "bytes=0-99999999", "bytes=-99999999", "bytes=9-3", "junk", "bytes=1-2,5-6", "bytes=-0", "bytes= 4 - 9 ", "lines=1-2"} {
 		b1, c1, err1 := ours.DoRange("/uri/"+url.PathEscape(cap), header)
 		b2, c2, err2 := theirs.DoRange("/uri/"+url.PathEscape(cap), header)
 		if err1 != nil || err2 != nil {
 			t.Fatal(err1, err2)
 		}
-		if c1 != c2 || c1 < 300 && !bytes.Equal(b1, b2) {
+		if c1 != c2 || !bytes.Equal(b1, b2) {
 			t.Errorf("%s: ours %d (%d bytes), Tahoe's %d (%d bytes)", header, c1, len(b1), c2, len(b2))
 		}
 	}
 }
 
-// TestTahoeCommands runs the real put, get and ls against our node.
-func TestTahoeCommands(t *testing.T) {
-	NeedPeers(t)
-	ours := StartOurClient(t, startGrid(t, true), 2, 3, 3, 3)
-	file := filepath.Join(t.TempDir(), "in")
-	want := body(3, 300_000)
+// tahoeCommands runs Tahoe's commands against our node.
+func tahoeCommands(t *testing.T, ours *WebClient) {
+	tahoe := func(args ...string) string {
+		t.Helper()
+		return strings.TrimSpace(Run(t, time.Minute, Tahoe(t), append([]string{"-d", ours.Dir}, args...)...))
+	}
+	in, out := t.TempDir(), t.TempDir()
+	file, want := filepath.Join(in, "file"), body(3, 300_000)
 	if err := os.WriteFile(file, want, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cap := strings.TrimSpace(Run(t, time.Minute, Tahoe(t), "-d", ours.Dir, "put", file))
-	out := filepath.Join(t.TempDir(), "out")
-	Run(t, time.Minute, Tahoe(t), "-d", ours.Dir, "get", cap, out)
-	got, err := os.ReadFile(out)
-	if err != nil {
-		t.Fatal(err)
+	same := func(path ...string) {
+		t.Helper()
+		if got, err := os.ReadFile(filepath.Join(path...)); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: %d bytes came, %v", filepath.Join(path...), len(got), err)
+		}
 	}
-	if !bytes.Equal(got, want) {
-		t.Error("tahoe get gave other bytes")
-	}
-	dir := strings.TrimSpace(Run(t, time.Minute, Tahoe(t), "-d", ours.Dir, "mkdir"))
-	Run(t, time.Minute, Tahoe(t), "-d", ours.Dir, "put", file, dir+"/name")
-	if ls := Run(t, time.Minute, Tahoe(t), "-d", ours.Dir, "ls", dir); strings.TrimSpace(ls) != "name" {
+	cap := tahoe("put", file)
+	tahoe("get", cap, filepath.Join(out, "got"))
+	same(out, "got")
+	dir := tahoe("mkdir")
+	tahoe("put", file, dir+"/name")
+	tahoe("mkdir", dir+"/sub")
+	tahoe("put", "--mutable", file, dir+"/sub/mutable")
+	tahoe("cp", file, dir+"/copied ü")
+	if ls := tahoe("ls", dir); ls != "copied ü\nname\nsub" {
 		t.Errorf("tahoe ls: %q", ls)
 	}
+	tahoe("mv", dir+"/name", dir+"/sub/moved")
+	tahoe("ln", dir+"/copied ü", dir+"/linked")
+	tahoe("unlink", dir+"/copied ü")
+	tahoe("unlink", dir+"/linked")
+	if ls := tahoe("ls", dir); ls != "sub" {
+		t.Errorf("tahoe ls: %q", ls)
+	}
+	tahoe("cp", "-r", dir, out+"/")
+	entries, err := filepath.Glob(filepath.Join(out, "*", "moved"))
+	if err != nil || len(entries) != 1 {
+		entries, err = filepath.Glob(filepath.Join(out, "*", "*", "moved"))
+	}
+	if err != nil || len(entries) != 1 {
+		t.Fatalf("tahoe cp -r left %v, %v", entries, err)
+	}
+	same(entries[0])
+	same(filepath.Dir(entries[0]), "mutable")
+	if out, err := TryRun(t, time.Minute, Tahoe(t), "-d", ours.Dir, "ls", dir+"/nothing"); err == nil || !strings.Contains(err.Error(), "No such file or directory") {
+		t.Errorf("tahoe ls of nothing: %q, %v", out, err)
+	}
+	if out, err := TryRun(t, time.Minute, Tahoe(t), "-d", ours.Dir, "get", lostCHK); err == nil || !strings.Contains(err.Error(), "NoSharesError") {
+		t.Errorf("tahoe get of what is lost: %q, %v", out, err)
+	}
+}
+
+// TestCapsAndShares: the two clients make the same caps, and share files that are
+// the same to the byte, on servers of both kinds.
+func TestCapsAndShares(t *testing.T) {
+	t.Parallel()
+	in := StartOurIntroducer(t)
+	stores := make([]string, 2)
+	Together(t,
+		func() { _, stores[0] = StartOurStorage(t, in.FURL, "ours") },
+		func() { _, stores[1] = StartStorage(t, in.FURL, "theirs") },
+	)
+	const segment = 1 << 20
+	sizes := []int{0, 55, 56, segment - 1, segment, segment + 1, 3*segment + 12345}
+	for _, code := range []struct{ k, n int }{{1, 1}, {3, 10}, {7, 10}} {
+		t.Run(fmt.Sprintf("%d of %d", code.k, code.n), func(t *testing.T) {
+			ours, theirs := startClients(t, in.FURL, code.k, 1, code.n, 2)
+			shares := 0
+			for _, size := range sizes {
+				data := body(uint64(code.k), size)
+				put := func(c *WebClient) (string, map[string][]byte) {
+					cap := string(c.Must(t, "PUT", "/uri", bytes.NewReader(data)))
+					return cap, takeShares(t, stores)
+				}
+				a, ourShares := put(ours)
+				b, theirShares := put(theirs)
+				if a != b {
+					t.Errorf("%d bytes: the caps differ", size)
+				}
+				if want := min(size/56, 1) * code.n; len(theirShares) != want {
+					t.Errorf("%d bytes: %d shares, want %d", size, len(theirShares), want)
+				}
+				if !maps.EqualFunc(ourShares, theirShares, bytes.Equal) {
+					t.Errorf("%d bytes: the shares differ: %v and %v", size, slices.Sorted(maps.Keys(ourShares)), slices.Sorted(maps.Keys(theirShares)))
+				}
+				shares += len(theirShares)
+			}
+			if shares != (len(sizes)-2)*code.n {
+				t.Errorf("%d shares compared", shares)
+			}
+		})
+	}
+}
+
+// takeShares removes all share files of the nodes and returns their data, without
+// the leases behind it, by storage index and number. The container before it is
+// compared too: its version, its lease count and so on are the servers' own.
+func takeShares(t *testing.T, nodes []string) map[string][]byte {
+	t.Helper()
+	taken := map[string][]byte{}
+	for _, node := range nodes {
+		files, err := filepath.Glob(filepath.Join(node, "storage", "shares", "??", "*", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			const header, lease = 12, 72
+			if len(b) < header+lease {
+				t.Fatalf("a share file of %d bytes", len(b))
+			}
+			name, err := filepath.Rel(filepath.Join(node, "storage", "shares"), file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if taken[name] != nil {
+				t.Errorf("share %s is there twice", name)
+			}
+			taken[name] = b[:len(b)-lease]
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return taken
 }

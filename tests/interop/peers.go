@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -226,36 +227,86 @@ func Eventually(t testing.TB, limit time.Duration, what string, cond func() erro
 	}
 }
 
-// Introducer is a running real Tahoe introducer.
+// Together runs the functions at once and waits for all; a test that one of them
+// failed ends here.
+func Together(t testing.TB, run ...func()) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for _, f := range run {
+		wg.Go(f)
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
+// freeEndpoint is a free loopback port as tahoe.cfg writes it.
+func freeEndpoint(t testing.TB) string {
+	return fmt.Sprintf("tcp:%d:interface=127.0.0.1", FreePort(t))
+}
+
+func isTahoe(program string) bool { return filepath.Base(program) == "tahoe" }
+
+// makeNode runs a program's create-node, create-client or create-introducer. The
+// FURL of the introducer is "" for one that has none.
+func makeNode(t testing.TB, program, verb, introducerFURL, dir string, extra ...string) {
+	t.Helper()
+	args := []string{verb}
+	switch {
+	case introducerFURL == "":
+	case isTahoe(program):
+		args = append(args, "--introducer="+introducerFURL)
+	default:
+		args = append(args, "--introducer="+SecretFile(t, introducerFURL))
+	}
+	if verb != "create-client" {
+		port := FreePort(t)
+		args = append(args, "--listen=tcp", fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", port))
+	}
+	Run(t, time.Minute, program, append(append(args, extra...), dir)...)
+}
+
+// runNode starts an existing node directory with "tahoe" or "warren".
+func runNode(t testing.TB, program, dir string) *Process {
+	t.Helper()
+	if isTahoe(program) {
+		return Start(t, program, "run", "--allow-stdin-close", dir)
+	}
+	return Start(t, program, "-d", dir, "run")
+}
+
+// Introducer is a running introducer, Tahoe's or ours.
 type Introducer struct {
 	*Process
 	Dir, FURL string
 }
 
-// StartIntroducer makes and starts a real Tahoe introducer on loopback.
-func StartIntroducer(t testing.TB) *Introducer {
+func startIntroducer(t testing.TB, program string) *Introducer {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "introducer")
-	port := FreePort(t)
-	Run(t, time.Minute, Tahoe(t), "create-introducer", "--listen=tcp",
-		fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", port), dir)
-	p := Start(t, Tahoe(t), "run", "--allow-stdin-close", dir)
-	furl := waitForFile(t, p, filepath.Join(dir, "private", "introducer.furl"))
-	return &Introducer{Process: p, Dir: dir, FURL: furl}
+	makeNode(t, program, "create-introducer", "", dir)
+	p := runNode(t, program, dir)
+	return &Introducer{Process: p, Dir: dir, FURL: waitForFile(t, p, filepath.Join(dir, "private", "introducer.furl"))}
+}
+
+// StartIntroducer makes and starts a real Tahoe introducer on loopback.
+func StartIntroducer(t testing.TB) *Introducer { t.Helper(); return startIntroducer(t, Tahoe(t)) }
+
+func startStorage(t testing.TB, program, introducerFURL, nickname string, extra ...string) (*Process, string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), nickname)
+	makeNode(t, program, "create-node", introducerFURL, dir, append([]string{"--nickname=" + nickname, "--webport=none"}, extra...)...)
+	p := runNode(t, program, dir)
+	waitForFile(t, p, filepath.Join(dir, "private", "storage.furl"))
+	return p, dir
 }
 
 // StartStorage makes and starts a real Tahoe storage server; extra are further
 // options of create-node.
 func StartStorage(t testing.TB, introducerFURL, nickname string, extra ...string) (*Process, string) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), nickname)
-	port := FreePort(t)
-	args := append([]string{"create-node", "--nickname=" + nickname, "--introducer=" + introducerFURL, "--listen=tcp",
-		fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", port), "--webport=none"}, extra...)
-	Run(t, time.Minute, Tahoe(t), append(args, dir)...)
-	p := Start(t, Tahoe(t), "run", "--allow-stdin-close", dir)
-	waitForFile(t, p, filepath.Join(dir, "private", "storage.furl"))
-	return p, dir
+	return startStorage(t, Tahoe(t), introducerFURL, nickname, extra...)
 }
 
 // WebClient is a node, real or ours, as its web API shows it.
@@ -264,14 +315,18 @@ type WebClient struct {
 	Process  *Process
 }
 
+func startClient(t testing.TB, program, introducerFURL string, needed, happy, total, servers int) *WebClient {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "client")
+	makeNode(t, program, "create-client", introducerFURL, dir, "--webport="+freeEndpoint(t), fmt.Sprintf("--shares-needed=%d", needed),
+		fmt.Sprintf("--shares-happy=%d", happy), fmt.Sprintf("--shares-total=%d", total))
+	return RunClient(t, program, dir, servers)
+}
+
 // StartClient makes and starts a real Tahoe client and waits for servers servers.
 func StartClient(t testing.TB, introducerFURL string, needed, happy, total, servers int) *WebClient {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "client")
-	Run(t, time.Minute, Tahoe(t), "create-client", "--introducer="+introducerFURL,
-		fmt.Sprintf("--shares-needed=%d", needed), fmt.Sprintf("--shares-happy=%d", happy), fmt.Sprintf("--shares-total=%d", total),
-		fmt.Sprintf("--webport=tcp:%d:interface=127.0.0.1", FreePort(t)), dir)
-	return RunClient(t, Tahoe(t), dir, servers)
+	return startClient(t, Tahoe(t), introducerFURL, needed, happy, total, servers)
 }
 
 // RunClient starts an existing client directory with the given program ("tahoe"
@@ -279,11 +334,7 @@ func StartClient(t testing.TB, introducerFURL string, needed, happy, total, serv
 func RunClient(t testing.TB, program, dir string, servers int) *WebClient {
 	t.Helper()
 	os.Remove(filepath.Join(dir, "node.url"))
-	args := []string{"run", "--allow-stdin-close", dir}
-	if filepath.Base(program) != "tahoe" {
-		args = []string{"-d", dir, "run"}
-	}
-	c := &WebClient{Dir: dir, Process: Start(t, program, args...)}
+	c := &WebClient{Dir: dir, Process: runNode(t, program, dir)}
 	c.URL = strings.TrimSuffix(waitForFile(t, c.Process, filepath.Join(dir, "node.url")), "/")
 	c.WaitConnected(t, servers)
 	return c

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
-	"time"
 )
 
 var (
@@ -63,36 +62,16 @@ func SecretFile(t testing.TB, secret string) string {
 }
 
 // StartOurIntroducer makes and starts our introducer on loopback.
-func StartOurIntroducer(t testing.TB) *Introducer {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "introducer")
-	port := FreePort(t)
-	Run(t, time.Minute, Warren(t), "create-introducer", "--listen=tcp",
-		fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", port), dir)
-	p := Start(t, Warren(t), "run", dir)
-	furl := waitForFile(t, p, filepath.Join(dir, "private", "introducer.furl"))
-	return &Introducer{Process: p, Dir: dir, FURL: furl}
-}
+func StartOurIntroducer(t testing.TB) *Introducer { t.Helper(); return startIntroducer(t, Warren(t)) }
 
 // StartOurStorage makes and starts our storage server.
 func StartOurStorage(t testing.TB, introducerFURL, nickname string, extra ...string) (*Process, string) {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), nickname)
-	port := FreePort(t)
-	args := append([]string{"create-node", "--nickname=" + nickname, "--introducer=" + SecretFile(t, introducerFURL), "--listen=tcp",
-		fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", port), "--webport=none"}, extra...)
-	Run(t, time.Minute, Warren(t), append(args, dir)...)
-	p := Start(t, Warren(t), "run", dir)
-	waitForFile(t, p, filepath.Join(dir, "private", "storage.furl"))
-	return p, dir
+	return startStorage(t, Warren(t), introducerFURL, nickname, extra...)
 }
 
 // StartOurClient makes and starts our client and waits for servers servers.
 func StartOurClient(t testing.TB, introducerFURL string, needed, happy, total, servers int) *WebClient {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "client")
-	Run(t, time.Minute, Warren(t), "create-client", "--introducer="+SecretFile(t, introducerFURL),
-		fmt.Sprintf("--shares-needed=%d", needed), fmt.Sprintf("--shares-happy=%d", happy), fmt.Sprintf("--shares-total=%d", total),
-		fmt.Sprintf("--webport=tcp:%d:interface=127.0.0.1", FreePort(t)), dir)
-	return RunClient(t, Warren(t), dir, servers)
+	return startClient(t, Warren(t), introducerFURL, needed, happy, total, servers)
 }
