@@ -41,6 +41,9 @@ func (e *env) status(ctx context.Context) error {
 	if s.Tor != "" {
 		say("%s", ui.Clean(s.Tor))
 	}
+	if s.Mailbox != "" {
+		say("mailbox: %s", s.Mailbox)
+	}
 	for _, i := range s.Introducers {
 		say("introducer: %s", ui.Clean(i))
 	}

@@ -37,6 +37,7 @@ type Status struct {
 	Uptime      float64              `json:"uptime_seconds"`
 	Network     string               `json:"network"`
 	Tor         string               `json:"tor,omitempty"`
+	Mailbox     string               `json:"mailbox,omitempty"` // ours, where others reach it
 	Encoding    *Encoding            `json:"encoding,omitempty"`
 	Introducers []string             `json:"introducers"`
 	Servers     []Server             `json:"servers"`
@@ -161,7 +162,7 @@ func (d *Daemon) Status() Status {
 	s := d.cfg.Settings
 	st := Status{
 		Directory: d.cfg.Dir, Kind: string(d.cfg.Kind), Nickname: s.Nickname, Version: d.opts.Version, Uptime: time.Since(d.began).Seconds(),
-		Network: d.network.Mode().String(), Introducers: d.Node.Introducers(),
+		Network: d.network.Mode().String(), Mailbox: d.mailboxURL, Introducers: d.Node.Introducers(),
 		Servers: []Server{}, Folders: []magicfolder.Status{}, Invites: []invite.Invite{}, Connections: d.network.Counts(),
 	}
 	if tor, ok := d.handle.Tor(); ok {

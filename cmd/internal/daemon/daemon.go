@@ -54,6 +54,8 @@ type Daemon struct {
 	invites *invite.Inviter      // nil for an introducer
 	folders *magicfolder.Manager // nil for an introducer
 	mailbox *mailbox.Server      // nil unless warren.cfg enables it
+	// mailboxURL is where others reach our mailbox, once it listens.
+	mailboxURL string
 
 	running sync.WaitGroup
 }
@@ -193,17 +195,22 @@ func (d *Daemon) startMailbox(ctx context.Context) (err error) {
 	if d.mailbox, err = mailbox.Open(mailbox.Config{Path: d.cfg.PrivatePath("mailbox.db")}); err != nil {
 		return err
 	}
-	own, err := mailboxAddress(s.Location)
-	if err != nil {
-		return err
-	}
+	d.mailboxURL = s.Location
 	for _, endpoint := range s.Ports {
 		l, err := d.network.Listen(ctx, endpoint)
 		if err != nil {
 			return fmt.Errorf("[mailbox] port: %w", err)
 		}
+		if d.mailboxURL == "" {
+			// An onion service, and a port on loopback, know where they are reached.
+			d.mailboxURL = "ws://" + l.Addr().String() + "/v1"
+		}
+		own, err := mailboxAddress(d.mailboxURL)
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
 		// Our own invites reach it in this process.
-		d.serve(ctx, d.home.Serve(l, own...), d.mailbox)
+		d.serve(ctx, d.home.Serve(l, own), d.mailbox)
 	}
 	return nil
 }

@@ -86,23 +86,20 @@ func (d *Daemon) mailboxFor(named string) string {
 	case d.cfg.Settings.InviteMailbox != "":
 		return d.cfg.Settings.InviteMailbox
 	case d.mailbox != nil:
-		return d.cfg.Settings.Mailbox.Location
+		return d.mailboxURL
 	}
 	return invite.PublicMailboxes()[0]
 }
 
 // mailboxAddress is the host:port of a mailbox's URL.
-func mailboxAddress(location string) ([]string, error) {
-	if location == "" {
-		return nil, nil
-	}
+func mailboxAddress(location string) (string, error) {
 	u, err := url.Parse(location)
 	if err != nil || u.Host == "" {
-		return nil, errors.New("[mailbox] location is not a ws:// or wss:// URL")
+		return "", errors.New("[mailbox] location is not a ws:// or wss:// URL")
 	}
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"ws": "80", "wss": "443"}[u.Scheme]
 	}
-	return []string{net.JoinHostPort(u.Hostname(), port)}, nil
+	return net.JoinHostPort(u.Hostname(), port), nil
 }
