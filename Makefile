@@ -18,8 +18,7 @@ demo: build ## the main job on this machine: grid, invite, join, a synced folder
 	./warren demo
 
 demo-tor: build ## the same through a private Tor network on loopback
-	@command -v tor >/dev/null || { echo "make demo-tor needs tor: sudo apt-get install tor" >&2; exit 1; }
-	$(GO) run ./tests/tornet/serve -- ./warren demo --tor
+	@GO=$(GO) ./scripts/demo-tor
 
 peers: ## install the real programs that the tests talk to
 	./scripts/peers
