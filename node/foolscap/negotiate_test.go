@@ -83,9 +83,7 @@ func hello(t *testing.T, tub *Tub, certs []tls.Certificate, change func(map[stri
 		block["my-tub-id"] = TubID(certs[0].Certificate[0])
 	}
 	change(block)
-	if block != nil {
-		go io.WriteString(secure, formatBlock(block))
-	}
+	go io.WriteString(secure, formatBlock(block))
 	sr := bufio.NewReader(secure)
 	if _, err := readBlock(sr); err != nil { // the tub's hello
 		return nil, err

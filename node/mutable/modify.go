@@ -122,7 +122,7 @@ func (w *writing) attempt(ctx context.Context) error {
 	if err := w.mayReplace(v, newer); err != nil {
 		return err
 	}
-	k, n := w.store.opts.Needed, w.store.opts.Total
+	var k, n int
 	if best != nil {
 		k, n = best.header.Needed, best.header.Total
 	} else if k, n, old, err = w.recall(v); err != nil {

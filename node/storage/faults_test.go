@@ -125,7 +125,7 @@ func TestFaults(t *testing.T) {
 // tell tells a story with one step failing; it says whether the step was reached.
 func tell(t *testing.T, kind string, s story, step int, after bool) bool {
 	where := fmt.Sprintf("step %d, after %v", step, after)
-	reopen := func() storage.Backend { return nil }
+	var reopen func() storage.Backend
 	if kind == "mem" {
 		b := mem.New(0)
 		reopen = func() storage.Backend { return b }

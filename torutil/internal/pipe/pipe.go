@@ -132,7 +132,6 @@ type end struct {
 	in, out       *half
 	local, remote net.Addr
 	once          sync.Once
-	err           error
 }
 
 func (e *end) Read(p []byte) (int, error)  { return e.in.read(p) }
