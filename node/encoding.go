@@ -29,6 +29,7 @@ func Survey(ctx context.Context, cfg *config.Node, opts Options) (int, error) {
 	if n.Grid == nil {
 		return 0, errors.New("an introducer uses no storage")
 	}
+	n.surveying = true
 	if err := n.startIntroducers(nil); err != nil {
 		return 0, err
 	}
@@ -46,7 +47,7 @@ func Survey(ctx context.Context, cfg *config.Node, opts Options) (int, error) {
 		case <-ticker.C:
 		}
 		for _, c := range n.clients {
-			answered = answered || c.Status().Connected
+			answered = answered || c.Status().Subscribed
 		}
 		now := 0
 		for _, s := range n.Grid.Servers() {

@@ -67,6 +67,7 @@ type Node struct {
 	// introducers.
 	introducer *introducer.Server
 	clients    []*introducer.Client
+	surveying  bool // servers are counted, and not dialled; fixed before the first is heard of
 
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -183,6 +184,17 @@ func (n *Node) Close() error {
 		return n.server.Close()
 	}
 	return nil
+}
+
+// Retry has whoever waits to connect try at once: something has changed, Tor has
+// come up.
+func (n *Node) Retry() {
+	for _, c := range n.clients {
+		c.Retry()
+	}
+	if n.Grid != nil {
+		n.Grid.Retry()
+	}
 }
 
 // URL is where the web API answers; "" before Start and for a node without one.

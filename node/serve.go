@@ -158,6 +158,9 @@ func (n *Node) announcement() (map[string]any, error) {
 
 // connect lists the ways to a storage server, for the grid.
 func (n *Node) connect(a grid.Announced) ([]grid.Candidate, string) {
+	if n.surveying {
+		return nil, "it is counted only"
+	}
 	if n.Config.Settings.Client.ForceFoolscap {
 		return nil, "[client] force_foolscap is set, and storage over Foolscap is not supported by this version"
 	}

@@ -121,6 +121,14 @@ func (h *Handle) WaitReady(ctx context.Context) error {
 	return fmt.Errorf("%w: nothing answers at its SOCKS port: %w", ErrTorNotReady, errors.Join(failures...))
 }
 
+// Watch calls f each time that Tor has become ready, for the first time or again,
+// until ctx ends; it returns at once where there is no tor that we control.
+func (h *Handle) Watch(ctx context.Context, f func()) {
+	if h.tor != nil {
+		h.tor.Watch(ctx, f)
+	}
+}
+
 // Published is closed when the node's onion service can be found by others; nil
 // when it has none.
 func (h *Handle) Published() <-chan struct{} {

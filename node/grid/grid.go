@@ -72,7 +72,9 @@ type server struct {
 	version   storage.Version
 	since     time.Time // when connected last changed
 	lastSeen  time.Time
-	lastTry   time.Time
+	probing   bool
+	lastTry   time.Time // when the last probe ended
+	failures  int       // probes in a row
 	problem   string
 }
 
@@ -208,7 +210,11 @@ func (g *Grid) keep(ctx context.Context, s *server, a Announced) {
 // keeps the first that answers.
 func (g *Grid) probe(ctx context.Context, s *server, a Announced, ways []Candidate, why string) bool {
 	g.mu.Lock()
-	s.lastTry = g.opts.Now()
+	s.probing = true
+	defer func() { // with g.mu held, as every return below has it
+		s.probing, s.lastTry = false, g.opts.Now()
+		g.mu.Unlock()
+	}()
 	order := make([]int, 0, len(ways))
 	if s.connected {
 		order = append(order, s.way)
@@ -224,17 +230,17 @@ func (g *Grid) probe(ctx context.Context, s *server, a Announced, ways []Candida
 		pctx, cancel := context.WithTimeout(ctx, g.opts.ProbeTimeout)
 		v, err := way.Client.Version(pctx)
 		cancel()
+		g.mu.Lock()
 		if ctx.Err() != nil {
 			return false
 		}
 		if err != nil {
+			g.mu.Unlock()
 			why = fmt.Sprintf("%s: %v", way.Via, err)
 			continue
 		}
-		g.mu.Lock()
-		defer g.mu.Unlock()
 		now := g.opts.Now()
-		s.version, s.lastSeen, s.problem = v, now, ""
+		s.version, s.lastSeen, s.problem, s.failures = v, now, "", 0
 		if s.connected && s.way == i {
 			return true
 		}
@@ -250,8 +256,8 @@ func (g *Grid) probe(ctx context.Context, s *server, a Announced, ways []Candida
 		return true
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	s.problem = why
+	s.failures++
 	if s.connected {
 		s.connected, s.since = false, g.opts.Now()
 		g.broadcast()
@@ -309,8 +315,27 @@ func (g *Grid) Wait(ctx context.Context, n int) error {
 	}
 }
 
-// wakeAfter is how long a silent server is left alone by those who need servers.
-const wakeAfter = 2 * time.Second
+// wakeMost is the longest that a silent server is left alone by those who need
+// servers.
+const wakeMost = 10 * time.Second
+
+// wakeAfter grows with each failure, because a try may be dear (a circuit through
+// Tor to a service that is gone), but not for long, because somebody is waiting.
+func (s *server) wakeAfter() time.Duration {
+	return min(time.Second<<min(s.failures, 4), wakeMost)
+}
+
+// Retry tries every server that is away at once: something has changed, Tor has
+// come up.
+func (g *Grid) Retry() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.servers {
+		if !s.connected {
+			g.suspect(s)
+		}
+	}
+}
 
 // Permuted returns the connected servers in the order in which Tahoe asks them
 // for a storage index: the preferred ones first, else by SHA-1 of the index and
@@ -324,7 +349,8 @@ func (g *Grid) Permuted(si caps.StorageIndex) []Server {
 		switch {
 		case s.connected:
 			list = append(list, s.current)
-		case !s.local && now.Sub(s.lastTry) > wakeAfter:
+		case !s.local && !s.probing && now.Sub(s.lastTry) > s.wakeAfter():
+			s.lastTry = now
 			g.suspect(s)
 		}
 	}

@@ -324,9 +324,9 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("a dead server was tried %d times in ten minutes", n)
 		}
 		// Whoever needs servers has the dead one tried at once, but not more often
-		// than every two seconds.
+		// than every ten seconds.
 		synctest.Wait()
-		time.Sleep(wakeAfter + time.Millisecond)
+		time.Sleep(wakeMost + time.Millisecond)
 		before := a.count()
 		for range 100 {
 			g.Permuted(caps.StorageIndex{})

@@ -88,6 +88,7 @@ type Client struct {
 	known       map[index]Announcement
 	lastError   error
 	ready       time.Time // when the present connection's introducer was found good
+	subscribed  bool      // it has taken every subscription
 	received    time.Time // when it last announced something
 }
 
@@ -234,6 +235,9 @@ type ClientStatus struct {
 	foolscap.Status
 	// Ready says that the introducer speaks our protocol and hears us.
 	Ready bool
+	// Subscribed says that it has taken our subscriptions; what it knows follows at
+	// once, if it is not here already.
+	Subscribed bool
 	// LastReceived is when it last announced something.
 	LastReceived time.Time
 	// LastError is the last failure, of connecting or of a call; nil while all is
@@ -247,6 +251,7 @@ func (c *Client) Status() ClientStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.Ready = s.Connected && !c.ready.IsZero()
+	s.Subscribed = s.Ready && c.subscribed
 	s.LastReceived = c.received
 	if s.LastError = c.lastError; s.LastError == nil && !s.Connected {
 		s.LastError = s.Status.LastError
@@ -268,7 +273,7 @@ func (c *Client) serve(ctx context.Context, introducer *foolscap.Remote) {
 	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
-		c.ready = time.Time{}
+		c.ready, c.subscribed = time.Time{}, false
 		c.mu.Unlock()
 	}()
 	if err != nil {
@@ -331,6 +336,9 @@ func (c *Client) synchronise(ctx context.Context, introducer *foolscap.Remote, s
 		subscribed[service] = true
 		_, err := call(ctx, introducer, "subscribe_v2", foolscap.With(c.self, []byte(service), c.subscriberInfo()))
 		c.note(ctx, "subscribe", err)
+		c.mu.Lock()
+		c.subscribed = err == nil
+		c.mu.Unlock()
 	}
 }
 

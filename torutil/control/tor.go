@@ -322,6 +322,27 @@ func (t *Tor) WaitReady(ctx context.Context) error {
 	}
 }
 
+// Watch calls f each time that Tor has become ready, for the first time or again,
+// until ctx ends or the Tor is closed.
+func (t *Tor) Watch(ctx context.Context, f func()) {
+	for told := 0; ; {
+		t.mu.Lock()
+		status, changed := t.status, t.changed
+		t.mu.Unlock()
+		if status.Attached && status.Percent == 100 && status.Sessions != told {
+			told = status.Sessions
+			f()
+		}
+		select {
+		case <-changed:
+		case <-t.done:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func (t *Tor) setSession(s *Session) {
 	t.mu.Lock()
 	t.session = s

@@ -25,7 +25,6 @@ import (
 // create-introducer, and a few of ours.
 type createOptions struct {
 	config.CreateOptions
-	listen     string
 	introducer string // FURL, @FILE, or - for standard input
 	torrc      string
 	mailbox    string
@@ -134,6 +133,9 @@ type created struct {
 	Needed    int    `json:"shares_needed,omitempty"`
 	Happy     int    `json:"shares_happy,omitempty"`
 	Total     int    `json:"shares_total,omitempty"`
+	Servers   int    `json:"servers_known,omitempty"`
+	// Connections are those that asking the introducer took.
+	Connections *torutil.Counts `json:"connections,omitempty"`
 }
 
 // create makes the directory, then asks the introducer how many servers there are
@@ -156,7 +158,10 @@ func (e *env) create(ctx context.Context, o createOptions) error {
 	if o.Kind == config.Client {
 		note := "as named"
 		if !o.shares {
-			n, err := e.survey(ctx)
+			var n int
+			var err error
+			n, out.Connections, err = e.survey(ctx)
+			out.Servers = n
 			switch {
 			case err != nil:
 				note = "Tahoe's defaults: the introducer could not be asked (" + err.Error() + ")"
@@ -241,30 +246,28 @@ func readFURL(arg string, in io.Reader) (furl.FURL, error) {
 }
 
 // survey counts the storage servers that the new node's introducer tells of.
-func (e *env) survey(ctx context.Context) (int, error) {
+func (e *env) survey(ctx context.Context) (int, *torutil.Counts, error) {
 	cfg, err := config.Open(e.dir)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	known, err := cfg.Introducers()
 	if err != nil || len(known) == 0 {
-		return 0, err
+		return 0, nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, surveyTime(cfg))
 	defer cancel()
-	network, handle, err := daemon.OpenNetwork(ctx, cfg, nil)
+	network, handle, err := daemon.OpenNetwork(ctx, cfg, func(p torutil.Progress) { e.ui.Say("tor: %s", daemon.TorProgress(p)) })
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer handle.Close()
 	n, err := node.Survey(ctx, cfg, node.Options{Network: network, Local: handle.Local, Program: "warren/" + e.version})
-	if err != nil {
-		return 0, err
+	counts := network.Counts()
+	if err == nil && cfg.Settings.Storage.Enabled {
+		n++ // the node itself
 	}
-	if !cfg.Settings.Storage.Enabled {
-		return n, nil
-	}
-	return n + 1, nil // the node itself
+	return n, &counts, err
 }
 
 // surveyTime is how long a creation waits for the introducer: a Tor that has to be

@@ -65,6 +65,7 @@ func (e *env) mailbox(ctx context.Context, dir string, o mailboxOptions) (err er
 		return torError(err)
 	}
 	defer func() { err = errors.Join(err, handle.Close()) }()
+	defer func() { e.ended(network.Counts()) }()
 	endpoint := o.port
 	if o.onion {
 		endpoint = "onion:4000:privateKeyFile=mailbox_onion.privkey"

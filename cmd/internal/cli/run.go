@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 
 	cli "github.com/urfave/cli/v2"
 
@@ -53,8 +55,30 @@ func (e *env) run(ctx context.Context, o runOptions) error {
 			}
 			e.ui.Say("node running in %s", e.dir)
 		},
+		Ended: e.ended,
 	})
 	return runError(e.dir, err)
+}
+
+// ended says at a process's end which connections it made: one line, which
+// `warren demo` reads under --json.
+func (e *env) ended(c torutil.Counts) {
+	if e.ui.JSON {
+		line, err := json.Marshal(map[string]torutil.Counts{"connections": c})
+		if err == nil {
+			e.ui.Result("%s", line)
+		}
+		return
+	}
+	var parts []string
+	for _, via := range []torutil.Transport{torutil.ViaDirect, torutil.ViaTor, torutil.InProcess, torutil.ViaLocal} {
+		if t := c.By[via]; t != (torutil.Tally{}) {
+			parts = append(parts, fmt.Sprintf("%s %d made, %d failed", via, t.Made, t.Failed))
+		}
+	}
+	if parts != nil {
+		e.ui.Say("connections: %s", strings.Join(parts, "; "))
+	}
 }
 
 // runError gives the errors of a start their hints.

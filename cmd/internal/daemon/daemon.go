@@ -39,6 +39,8 @@ type Options struct {
 	Handle  *torutil.Handle
 	// Ready is called once everything answers.
 	Ready func(*Daemon)
+	// Ended is called when all has stopped, with the connections that were made.
+	Ended func(torutil.Counts)
 }
 
 // Daemon is a running node with all that belongs to it.
@@ -86,6 +88,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.openNetwork(ctx); err != nil {
 		return err
 	}
+	if o.Ended != nil {
+		defer func() { o.Ended(d.network.Counts()) }()
+	}
 	if o.Network == nil {
 		defer func() { err = errors.Join(err, d.handle.Close()) }()
 	}
@@ -112,6 +117,8 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.Node.Start(ctx); err != nil {
 		return err
 	}
+	// What failed for want of Tor does not wait out its pause.
+	d.running.Go(func() { d.handle.Watch(ctx, d.Node.Retry) })
 	if d.invites != nil {
 		if err := d.invites.Start(); err != nil {
 			return err
