@@ -1,7 +1,6 @@
 package interop
 
 import (
-	"bufio"
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
@@ -9,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -105,32 +103,17 @@ func TestTahoeReadsOurDirectories(t *testing.T) {
 	}
 }
 
-// holder is a Python process that holds something until it is let go.
-type holder struct {
-	cmd   *exec.Cmd
-	stdin interface{ Close() error }
-}
-
-func hold(t testing.TB, verb, dir string) *holder {
+// hold starts a Python process that holds something until it is let go.
+func hold(t testing.TB, verb, dir string) *Process {
 	t.Helper()
-	cmd := exec.Command(Python(t), configPeer(t), verb, dir)
-	in, err1 := cmd.StdinPipe()
-	out, err2 := cmd.StdoutPipe()
-	cmd.Stderr = os.Stderr
-	if err := errors.Join(err1, err2, cmd.Start()); err != nil {
-		t.Fatal(err)
-	}
-	h := &holder{cmd, in}
-	t.Cleanup(func() { h.letGo() })
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
-		t.Fatalf("%q, %v", line, err)
-	}
-	return h
+	p := Start(t, Python(t), configPeer(t), verb, dir)
+	p.Printed("(?m)^held$")
+	return p
 }
 
-func (h *holder) letGo() {
-	h.stdin.Close()
-	h.cmd.Wait()
+func letGo(p *Process) {
+	p.CloseInput()
+	p.Ends()
 }
 
 // TestOneNodeAtATime: Tahoe's node and ours keep each other out, in both directions.
@@ -163,13 +146,13 @@ func TestOneNodeAtATime(t *testing.T) {
 
 	theirs := hold(t, "hold", dir)
 	var e *config.RunningError
-	if _, err := n.Lock(ctx); !errors.As(err, &e) || e.PID != theirs.cmd.Process.Pid {
+	if _, err := n.Lock(ctx); !errors.As(err, &e) || e.PID != theirs.Pid() {
 		t.Errorf("while Tahoe's runs: %v", err)
 	}
-	if pid, running, err := config.Running(ctx, dir); pid != theirs.cmd.Process.Pid || !running || err != nil {
+	if pid, running, err := config.Running(ctx, dir); pid != theirs.Pid() || !running || err != nil {
 		t.Errorf("while Tahoe's runs: %d %v %v", pid, running, err)
 	}
-	theirs.letGo()
+	letGo(theirs)
 	if l, err = n.Lock(ctx); err != nil {
 		t.Fatalf("when Tahoe's has ended: %v", err)
 	}
@@ -178,8 +161,7 @@ func TestOneNodeAtATime(t *testing.T) {
 	}
 
 	killed := hold(t, "hold", dir)
-	killed.cmd.Process.Kill()
-	killed.cmd.Wait()
+	killed.Kill()
 	if l, err = n.Lock(ctx); err != nil {
 		t.Fatalf("when Tahoe's was killed: %v", err)
 	}
@@ -192,5 +174,5 @@ func TestOneNodeAtATime(t *testing.T) {
 	if _, err := n.Lock(ctx); !errors.Is(err, config.ErrRunning) {
 		t.Errorf("while Tahoe writes running.process: %v", err)
 	}
-	short.letGo()
+	letGo(short)
 }

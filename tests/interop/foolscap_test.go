@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"testing"
 	"time"
 
@@ -87,27 +86,7 @@ func startFoolscap(t testing.TB, pem, call string) (*Process, furl.FURL) {
 		args = append(args, call)
 	}
 	p := Start(t, Python(t), args...)
-	return p, parseFURL(t, waitForLine(t, p, "FURL"))
-}
-
-// waitForLine waits for a line that begins with a word and returns the rest.
-func waitForLine(t testing.TB, p *Process, word string) string {
-	t.Helper()
-	line := regexp.MustCompile(`(?m)^` + word + ` (.*)$`)
-	var found string
-	Eventually(t, 30*time.Second, "a line "+word, func() error {
-		if m := line.FindStringSubmatch(p.Output()); m != nil {
-			found = m[1]
-			return nil
-		}
-		select {
-		case <-p.Done():
-			t.Fatalf("the program ended:\n%s", p.Output())
-		default:
-		}
-		return errors.New("not yet")
-	})
-	return found
+	return p, parseFURL(t, p.Printed(`(?m)^FURL (.*)$`))
 }
 
 // Each side connects, each side is master: calls both ways, with values of every
@@ -128,7 +107,7 @@ func TestFoolscap(t *testing.T) {
 			tub := startTub(t, tubCertificate(t, suits))
 			p, f := startFoolscap(t, pem, tub.Register(callee(t), "ourswiss").Text())
 			var got map[string]any
-			if err := json.Unmarshal([]byte(waitForLine(t, p, "(?:RESULT|FAILED)")), &got); err != nil {
+			if err := json.Unmarshal([]byte(p.Printed(`(?m)^(?:RESULT|FAILED) (.*)$`)), &got); err != nil {
 				t.Fatalf("%v\n%s", err, p.Output())
 			}
 			want := map[string]any{

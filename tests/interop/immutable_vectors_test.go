@@ -3,21 +3,17 @@ package interop
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 )
 
 // The expected values in the packages' testdata are what the installed programs
 // say, today as when they were recorded.
 func TestImmutableVectorsAreCurrent(t *testing.T) {
-	python := Python(t)
 	root, out := Root(t), t.TempDir()
-	cmd := exec.CommandContext(t.Context(), python, filepath.Join(root, "tests", "vectors", "gen_immutable.py"))
-	cmd.Env = append(os.Environ(), "WARREN_VECTORS="+out)
-	if msg, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("gen_immutable.py: %v\n%s", err, msg)
-	}
+	t.Setenv("WARREN_VECTORS", out)
+	Run(t, 2*time.Minute, Python(t), filepath.Join(root, "tests", "vectors", "gen_immutable.py"))
 	for _, path := range []string{
 		"node/erasure/testdata/zfec.json",
 		"node/hashtree/testdata/hashtree.json",

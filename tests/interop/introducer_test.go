@@ -317,7 +317,7 @@ print(json.dumps([e["ann"].get("odd") for e in yaml.safe_load(open(sys.argv[1], 
 
 	dir := filepath.Join(t.TempDir(), "client")
 	Run(t, time.Minute, Tahoe(t), "create-client", "--introducer="+in.furl.Text(), "--shares-needed=1", "--shares-happy=1", "--shares-total=1",
-		fmt.Sprintf("--webport=tcp:%d:interface=127.0.0.1", FreePort(t)), dir)
+		"--webport="+freeEndpoint(t), dir)
 	text, err := os.ReadFile(cache)
 	if err != nil {
 		t.Fatal(err)

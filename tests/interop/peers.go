@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -198,6 +199,47 @@ func (p *Process) Output() string {
 
 // Pid returns the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Printed waits until the process prints what matches and returns the first group.
+func (p *Process) Printed(pattern string) string {
+	p.t.Helper()
+	re, found := regexp.MustCompile(pattern), ""
+	Eventually(p.t, 30*time.Second, pattern, func() error {
+		m := re.FindStringSubmatch(p.Output())
+		if m != nil {
+			found = m[len(m)-1]
+			return nil
+		}
+		select {
+		case <-p.Done():
+			// What it printed last may have come between the look and the end.
+			if m := re.FindStringSubmatch(p.Output()); m != nil {
+				found = m[len(m)-1]
+				return nil
+			}
+			p.t.Fatalf("the program ended: %v\n%s", p.err, p.Output())
+		default:
+		}
+		return errors.New("not printed yet")
+	})
+	return found
+}
+
+// Ends waits until the process ends by itself, and well.
+func (p *Process) Ends() {
+	p.t.Helper()
+	select {
+	case <-p.Done():
+	case <-time.After(30 * time.Second):
+		p.t.Fatal("the program does not end")
+	}
+	if p.err != nil {
+		p.t.Fatalf("the program failed: %v", p.err)
+	}
+}
+
+// CloseInput closes the process's standard input, at which some end.
+func (p *Process) CloseInput() { p.stdin.Close() }
 
 func tail(path string, n int) string {
 	b, err := os.ReadFile(path)

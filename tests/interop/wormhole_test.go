@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -51,14 +50,7 @@ func ourMailbox(t testing.TB) string {
 
 func realMailbox(t testing.TB) string {
 	t.Helper()
-	dir, port := t.TempDir(), FreePort(t)
-	Start(t, filepath.Join(NeedPeers(t), "twist"), "wormhole-mailbox",
-		fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), "--channel-db="+filepath.Join(dir, "ch.db"))
-	url := fmt.Sprintf("ws://127.0.0.1:%d/v1", port)
-	Eventually(t, 30*time.Second, "the real mailbox answers", func() error {
-		_, err := wormhole.Look(within(t, 5*time.Second), loopback, url, textApp)
-		return err
-	})
+	_, url := StartMailbox(t)
 	return url
 }
 
@@ -67,33 +59,6 @@ func onBothMailboxes(t *testing.T, test func(t *testing.T, url string)) {
 	NeedPeers(t)
 	t.Run("our mailbox", func(t *testing.T) { test(t, ourMailbox(t)) })
 	t.Run("real mailbox", func(t *testing.T) { test(t, realMailbox(t)) })
-}
-
-// printed waits until a process prints what matches and returns the first group.
-func printed(t testing.TB, p *Process, pattern string) string {
-	t.Helper()
-	re, found := regexp.MustCompile(pattern), ""
-	Eventually(t, 30*time.Second, pattern, func() error {
-		m := re.FindStringSubmatch(p.Output())
-		if m == nil {
-			return errors.New("not printed yet")
-		}
-		found = m[1]
-		return nil
-	})
-	return found
-}
-
-func ends(t testing.TB, p *Process) {
-	t.Helper()
-	select {
-	case <-p.Done():
-	case <-time.After(30 * time.Second):
-		t.Fatal("the program does not end")
-	}
-	if p.err != nil {
-		t.Fatalf("the program failed: %v", p.err)
-	}
 }
 
 // runSession runs one of our sessions until the test ends.
@@ -127,15 +92,15 @@ func TestWormholeText(t *testing.T) {
 		program := filepath.Join(NeedPeers(t), "wormhole")
 		t.Run("wormhole to wormhole", func(t *testing.T) {
 			p := Start(t, program, "--relay-url", url, "send", "--text", "hello")
-			code := printed(t, p, `Wormhole code is: (\S+)`)
+			code := p.Printed(`Wormhole code is: (\S+)`)
 			if out := Run(t, time.Minute, program, "--relay-url", url, "receive", code); !strings.Contains(out, "hello") {
 				t.Errorf("received %q", out)
 			}
-			ends(t, p)
+			p.Ends()
 		})
 		t.Run("wormhole to us", func(t *testing.T) {
 			p := Start(t, program, "--relay-url", url, "send", "--text", "grüße")
-			s := runSession(t, url, printed(t, p, `Wormhole code is: (\S+)`))
+			s := runSession(t, url, p.Printed(`Wormhole code is: (\S+)`))
 			ctx := within(t, 30*time.Second)
 			b, err := s.Message(ctx, 0)
 			if err != nil {
@@ -151,7 +116,7 @@ func TestWormholeText(t *testing.T) {
 			if err := s.Close(ctx, wormhole.MoodHappy, ""); err != nil {
 				t.Fatal(err)
 			}
-			ends(t, p)
+			p.Ends()
 		})
 		t.Run("we to wormhole", func(t *testing.T) {
 			s := runSession(t, url, "")
@@ -171,14 +136,14 @@ func TestWormholeText(t *testing.T) {
 			if err := s.Close(ctx, wormhole.MoodHappy, ""); err != nil {
 				t.Fatal(err)
 			}
-			ends(t, p)
+			p.Ends()
 			if !strings.Contains(p.Output(), "from us") {
 				t.Errorf("wormhole printed %q", p.Output())
 			}
 		})
 		t.Run("wrong words", func(t *testing.T) {
 			p := Start(t, program, "--relay-url", url, "send", "--text", "secret")
-			code := printed(t, p, `Wormhole code is: (\S+)`)
+			code := p.Printed(`Wormhole code is: (\S+)`)
 			s := runSession(t, url, code+"x")
 			if _, err := s.Message(within(t, 30*time.Second), 0); !errors.Is(err, wormhole.ErrWrongCode) {
 				t.Errorf("we are told %v", err)
@@ -287,14 +252,14 @@ func TestTahoeInvitesUs(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "client")
 		Run(t, time.Minute, Tahoe(t), "create-client", "--introducer="+inviteFURL, "--shares-needed=2", "--shares-happy=3", "--shares-total=4", "--webport=none", dir)
 		p := Start(t, Tahoe(t), "--wormhole-server", url, "-d", dir, "invite", "bob")
-		s, err := join(t, url, printed(t, p, `Invite Code for client: (\S+)`))
+		s, err := join(t, url, p.Printed(`Invite Code for client: (\S+)`))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if s.Nickname != "bob" || s.Introducer.Text() != inviteFURL || s.Encoding != (message.Encoding{Needed: 2, Happy: 3, Total: 4}) || s.Ours != nil {
 			t.Errorf("received %v", s)
 		}
-		ends(t, p)
+		p.Ends()
 	})
 }
 
@@ -304,7 +269,7 @@ func TestWeInviteTahoe(t *testing.T) {
 		i := inviter(t)
 		issued := offered(t, i, url)
 		dir := filepath.Join(t.TempDir(), "client")
-		web := fmt.Sprintf("--webport=tcp:%d:interface=127.0.0.1", FreePort(t))
+		web := "--webport=" + freeEndpoint(t)
 		Run(t, time.Minute, Tahoe(t), "--wormhole-server", url, "create-client", web, "--join", issued.Code.Text(), dir)
 		cfg, err := os.ReadFile(filepath.Join(dir, "tahoe.cfg"))
 		if err != nil {
@@ -330,17 +295,17 @@ func TestGridsync(t *testing.T) {
 		peer := filepath.Join(Root(t), "tests", "interop", "invite_peer.py")
 		for _, mode := range []string{"send", "legacy"} {
 			p := Start(t, Python(t), peer, mode, url)
-			s, err := join(t, url, printed(t, p, `code: (\S+)`))
+			s, err := join(t, url, p.Printed(`code: (\S+)`))
 			if err != nil || s.Nickname != "Gridsync's grid" || s.Encoding.Happy != 7 {
 				t.Errorf("%s: %v, %v", mode, s, err)
 			}
-			ends(t, p)
+			p.Ends()
 		}
 		i := inviter(t)
 		issued := offered(t, i, url)
 		p := Start(t, Python(t), peer, "receive", url, issued.Code.Text())
-		got := printed(t, p, `received: (.*)`)
-		ends(t, p)
+		got := p.Printed(`received: (.*)`)
+		p.Ends()
 		var m map[string]any
 		if err := json.Unmarshal([]byte(got), &m); err != nil || m["nickname"] != "Our Grid" || m["introducer"] != inviteFURL || m["shares-total"] != 4.0 {
 			t.Errorf("gridsync received %s (%v)", got, err)
