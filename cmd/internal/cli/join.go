@@ -59,6 +59,9 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 	if err := j.Open(ctx); err != nil {
 		return runError(e.dir, err)
 	}
+	if j.GoesDirect() && !o.direct {
+		return ui.Fail(ui.ExitUsage, "add --direct, or join with a node directory of its own: warren -d DIR join CODE", errors.New("the node in "+e.dir+" goes without Tor, and so would this"))
+	}
 	if !j.Exists() && !o.direct {
 		if err := o.tor.into(ctx, &j.Tor); err != nil {
 			return err

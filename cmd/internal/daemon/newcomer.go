@@ -71,6 +71,9 @@ func (j *Newcomer) Open(ctx context.Context) error {
 // Exists says whether there was a node before.
 func (j *Newcomer) Exists() bool { return j.cfg != nil }
 
+// GoesDirect says whether the node that was there before goes without Tor.
+func (j *Newcomer) GoesDirect() bool { return j.cfg != nil && j.cfg.Settings.TCP != "tor" }
+
 // Network is the exchange's, and then the node's: what the directory says, or
 // what a new one will say.
 func (j *Newcomer) Network(ctx context.Context, progress func(torutil.Progress)) (torutil.Network, *torutil.Handle, error) {
@@ -103,16 +106,16 @@ func (j *Newcomer) Close() error {
 // Accept keeps the settings: it makes the node directory, registers the folder at
 // place, and returns what the inviter shall know. Nothing is half made: the
 // directory appears whole, and what is there from a try before is used.
-func (j *Newcomer) Accept(ctx context.Context, s message.Settings, place string) (message.Acknowledgement, error) {
-	var ack message.Acknowledgement
+func (j *Newcomer) Accept(ctx context.Context, s message.Settings, place string) (ack message.Acknowledgement, err error) {
 	if j.Direct && (s.HideIP || s.Ours != nil && s.Ours.Tor == message.TorOnly) {
 		return ack, ErrTorOnly
 	}
 	cfg := j.cfg
 	if cfg == nil {
-		var err error
 		if cfg, err = config.Open(j.Dir); err == nil {
 			j.made = true // by us, before the inviter asked again
+		} else {
+			cfg = nil
 		}
 	}
 	if cfg == nil {
@@ -123,7 +126,11 @@ func (j *Newcomer) Accept(ctx context.Context, s message.Settings, place string)
 			return ack, err
 		}
 		j.made = true
-		var err error
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, j.Abandon())
+			}
+		}()
 		if cfg, err = config.Open(j.Dir); err != nil {
 			return ack, err
 		}
