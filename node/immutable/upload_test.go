@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"warren/node/caps"
@@ -256,7 +257,10 @@ func mustIndex(t *testing.T, c *Client, data []byte) caps.StorageIndex {
 	return storageIndex(src.key)
 }
 
-func TestFailingServersAreDoneWithout(t *testing.T) {
+// In fake time, as TestServersThatHang.
+func TestFailingServersAreDoneWithout(t *testing.T) { synctest.Test(t, testFailingServersAreDoneWithout) }
+
+func testFailingServersAreDoneWithout(t *testing.T) {
 	g := newGrid(t, 5)
 	data := pattern(3 << 20)
 	c := newClient(t, g, 2, 3, 5, func(cfg *Config) { cfg.StallTimeout = 200 * time.Millisecond })
@@ -307,7 +311,10 @@ func TestFailingServersAreReplaced(t *testing.T) {
 	mustDownload(t, c, res.Cap, data)
 }
 
-func TestServersThatHangAtTheQuestion(t *testing.T) {
+// In fake time, as TestServersThatHang.
+func TestServersThatHangAtTheQuestion(t *testing.T) { synctest.Test(t, testServersThatHangAtTheQuestion) }
+
+func testServersThatHangAtTheQuestion(t *testing.T) {
 	g := newGrid(t, 4)
 	g.nodes[0].onList = hang
 	g.nodes[1].onMake = func(ctx context.Context, _ []int) error { return hang(ctx) }
