@@ -21,6 +21,7 @@ import (
 
 type joinOptions struct {
 	code, folder, mailbox string
+	webPort               string
 	direct, yes, detach   bool
 	verbose               bool
 	tor                   torOptions
@@ -33,6 +34,7 @@ func (e *env) joinCommand() *cli.Command {
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "mailbox", Usage: "the mailbox `URL` where the inviter waits"},
 			&cli.BoolFlag{Name: "direct", Usage: "do without Tor: mailbox and grid see this machine's address"},
+			&cli.StringFlag{Name: "webport", Aliases: []string{"p"}, Usage: "the endpoint of the new node's local web API (default: port 3456, or any when that is taken)"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "ask nothing"},
 			&cli.BoolFlag{Name: "detach", Usage: "leave the node running in the background"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log what happens to standard error"},
@@ -42,7 +44,7 @@ func (e *env) joinCommand() *cli.Command {
 				return err
 			}
 			return e.join(c.Context, joinOptions{
-				code: c.Args().Get(0), folder: c.Args().Get(1), mailbox: c.String("mailbox"),
+				code: c.Args().Get(0), folder: c.Args().Get(1), mailbox: c.String("mailbox"), webPort: c.String("webport"),
 				direct: c.Bool("direct"), yes: c.Bool("yes"), detach: c.Bool("detach"), verbose: c.Bool("verbose"), tor: readTorFlags(c),
 			})
 		},
@@ -55,7 +57,10 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 	if err := checkCode(o.code); err != nil {
 		return err
 	}
-	j := &daemon.Newcomer{Dir: e.dir, Direct: o.direct, WebPort: webPort(ctx)}
+	j := &daemon.Newcomer{Dir: e.dir, Direct: o.direct, WebPort: o.webPort}
+	if j.WebPort == "" {
+		j.WebPort = webPort(ctx)
+	}
 	if err := j.Open(ctx); err != nil {
 		return runError(e.dir, err)
 	}

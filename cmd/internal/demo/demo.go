@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"warren/magicfolder"
@@ -49,8 +48,8 @@ type story struct {
 	mailbox    string
 	furlFile   string
 	storage    []*process
-	nodes      []string // node directories, for the count of connections
-	op, nc, th *person  // operator, newcomer, third
+	op, nc, th *person        // operator, newcomer, third
+	asked      torutil.Counts // the connections of the command that asked the introducer
 }
 
 // Run plays the whole story; any step that does not come true is the error.
@@ -170,7 +169,6 @@ func (s *story) services(ctx context.Context) error {
 			return err
 		}
 		s.storage = append(s.storage, p)
-		s.nodes = append(s.nodes, dir)
 	}
 	return nil
 }
@@ -230,19 +228,14 @@ func (s *story) operator(ctx context.Context) error {
 	s.op = op
 	args := append([]string{"create-client", "--nickname=Friends of the warren", "--introducer=@" + s.furlFile, "--webport=tcp:0:interface=127.0.0.1", "--mailbox=" + s.mailbox}, s.client()...)
 	// Asking the introducer which servers there are needs them to have announced.
-	out, err := s.createWhenServersAreKnown(ctx, append(args, op.node))
+	made, err := s.createWhenServersAreKnown(ctx, append(args, op.node))
 	if err != nil {
 		return err
 	}
-	for _, line := range strings.Split(out, "\n") {
-		if strings.Contains(line, "encoding") {
-			s.say("alice          %s", strings.TrimSpace(line))
-		}
-	}
+	s.say("alice          %d storage servers known, so the encoding is %d of %d, and stored means on %d of them", made.Servers, made.Needed, made.Total, made.Happy)
 	if op.run, err = s.start("alice", "run", op.node); err != nil {
 		return err
 	}
-	s.nodes = append(s.nodes, op.node)
 	if err := until(ctx, op.run, "five storage servers", func() error {
 		st, err := s.status(ctx, op.node)
 		if err != nil {
@@ -286,19 +279,29 @@ func (s *story) operator(ctx context.Context) error {
 
 // createWhenServersAreKnown repeats a creation until the introducer told of all
 // servers: the encoding that it chooses fits those.
-func (s *story) createWhenServersAreKnown(ctx context.Context, args []string) (string, error) {
+func (s *story) createWhenServersAreKnown(ctx context.Context, args []string) (made created, err error) {
 	dir := args[len(args)-1]
-	var out string
-	err := until(ctx, nil, "five servers announced", func() (err error) {
-		if out, err = s.run(ctx, args...); err != nil {
+	err = until(ctx, nil, "five servers announced", func() error {
+		made = created{}
+		if err := s.ask(ctx, &made, args...); err != nil {
 			return err
 		}
-		if strings.Contains(out, "3 of 5") {
+		s.asked = sum(s.asked, made.Connections)
+		if made.Servers == servers {
 			return nil
 		}
-		return errors.Join(fmt.Errorf("not yet: %s", out), os.RemoveAll(dir))
+		return errors.Join(fmt.Errorf("%d so far", made.Servers), os.RemoveAll(dir))
 	})
-	return out, err
+	return made, err
+}
+
+// created is what `warren create-client --json` prints.
+type created struct {
+	Needed      int            `json:"shares_needed"`
+	Happy       int            `json:"shares_happy"`
+	Total       int            `json:"shares_total"`
+	Servers     int            `json:"servers_known"`
+	Connections torutil.Counts `json:"connections"`
 }
 
 // invited is what `warren invite --json` prints.
@@ -317,7 +320,7 @@ func (s *story) join(ctx context.Context, name string) (*person, error) {
 	s.say("alice          $ warren invite %s --folder %s", name, folderName)
 	// The demo's mailbox is none that every program tries: the link names it.
 	s.say("alice          code %s; tell %s:  warren join %s", inv.Code, name, inv.Link)
-	args := []string{"join", "-d", p.node, "--yes"}
+	args := []string{"join", "-d", p.node, "--yes", "--webport=tcp:0:interface=127.0.0.1"}
 	if s.tor() {
 		args = append(args, "--tor-launch", "--tor-torrc="+s.Torrc)
 	} else {
@@ -332,7 +335,6 @@ func (s *story) join(ctx context.Context, name string) (*person, error) {
 	if err := until(ctx, p.run, name+"'s node", func() error { _, err := s.status(ctx, p.node); return err }); err != nil {
 		return nil, err
 	}
-	s.nodes = append(s.nodes, p.node)
 	s.say("%-14s joined, node running %.1f s after the command", name, time.Since(before).Seconds())
 	return p, nil
 }
@@ -446,6 +448,11 @@ func (s *story) losses(ctx context.Context) error {
 		return err
 	}
 	for _, p := range s.storage[:2] {
+		st, err := s.status(ctx, filepath.Join(s.root, p.name))
+		if err != nil {
+			return err
+		}
+		p.last = &st.Connections
 		p.kill()
 	}
 	s.say("storage        servers 1 and 2 killed: %d of %d are left", servers-2, servers)
@@ -474,29 +481,38 @@ func (s *story) losses(ctx context.Context) error {
 	return nil
 }
 
-// connections adds up what every process that still runs says it opened.
-func (s *story) connections(ctx context.Context) error {
-	dead := map[string]bool{filepath.Join(s.root, "storage1"): true, filepath.Join(s.root, "storage2"): true}
-	by := map[torutil.Transport]torutil.Tally{}
-	for _, dir := range s.nodes {
-		if dead[dir] {
-			continue
+// connections ends every process and adds up what all said that they opened: those
+// that were killed were asked before.
+func (s *story) connections(context.Context) error {
+	s.finish()
+	all := s.asked
+	for _, p := range s.processes {
+		c, err := p.connections()
+		if err != nil && s.tor() {
+			return err // what is not known cannot be called Tor only
 		}
-		st, err := s.status(ctx, dir)
 		if err != nil {
-			return fmt.Errorf("%s: %w", filepath.Base(dir), err)
+			s.say("connections    %s did not say", p.name)
 		}
-		for via, t := range st.Connections.By {
-			sum := by[via]
-			sum.Made, sum.Failed = sum.Made+t.Made, sum.Failed+t.Failed
-			by[via] = sum
-		}
+		all = sum(all, c)
 	}
-	for _, via := range []torutil.Transport{torutil.ViaDirect, torutil.ViaTor, torutil.InProcess, torutil.ViaLocal} {
-		s.say("connections    %-10s %d made, %d failed", via, by[via].Made, by[via].Failed)
+	for _, via := range transports() {
+		s.say("connections    %-10s %d made, %d failed", via, all.By[via].Made, all.By[via].Failed)
 	}
-	if direct := by[torutil.ViaDirect]; s.tor() && direct.Made+direct.Failed > 0 {
-		return fmt.Errorf("%d direct connections in Tor mode", direct.Made+direct.Failed)
+	if n := all.Tried(torutil.ViaDirect); s.tor() && n > 0 {
+		return fmt.Errorf("%d direct connections in Tor mode", n)
 	}
 	return nil
+}
+
+func transports() []torutil.Transport {
+	return []torutil.Transport{torutil.ViaDirect, torutil.ViaTor, torutil.InProcess, torutil.ViaLocal}
+}
+
+func sum(a, b torutil.Counts) torutil.Counts {
+	out := torutil.Counts{By: map[torutil.Transport]torutil.Tally{}, Refused: a.Refused + b.Refused}
+	for _, via := range transports() {
+		out.By[via] = torutil.Tally{Made: a.By[via].Made + b.By[via].Made, Failed: a.By[via].Failed + b.By[via].Failed}
+	}
+	return out
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"warren/torutil"
 )
 
 // process is one running warren.
@@ -21,6 +23,8 @@ type process struct {
 	log  string
 	done chan struct{}
 	err  error
+	from int64           // where in the log this run begins
+	last *torutil.Counts // asked before it was killed
 }
 
 // stage starts processes and ends them all.
@@ -39,7 +43,13 @@ func (s *stage) start(name string, args ...string) (*process, error) {
 		return nil, err
 	}
 	defer log.Close()
-	p.cmd = exec.Command(s.exe, args...)
+	info, err := log.Stat()
+	if err != nil {
+		return nil, err
+	}
+	p.from = info.Size()
+	// Under --json it says at its end which connections it made.
+	p.cmd = exec.Command(s.exe, append([]string{"--json"}, args...)...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Env = s.environment()
 	tether(p.cmd)
@@ -72,6 +82,26 @@ func (s *stage) environment() []string {
 func (p *process) kill() {
 	p.cmd.Process.Kill()
 	<-p.done
+}
+
+// connections are those that an ended process said it made.
+func (p *process) connections() (torutil.Counts, error) {
+	if p.last != nil {
+		return *p.last, nil
+	}
+	log, err := os.ReadFile(p.log)
+	if err != nil {
+		return torutil.Counts{}, err
+	}
+	for line := range bytes.Lines(log[min(p.from, int64(len(log))):]) {
+		var ended struct {
+			Connections *torutil.Counts `json:"connections"`
+		}
+		if json.Unmarshal(line, &ended) == nil && ended.Connections != nil {
+			return *ended.Connections, nil
+		}
+	}
+	return torutil.Counts{}, fmt.Errorf("%s did not say which connections it made\n%s", p.name, p.tail())
 }
 
 // stop asks a process to end and waits; one that does not is killed.
