@@ -72,7 +72,7 @@ func NewServer(backend Backend, opt Options) *Server {
 	return &Server{backend: backend, opt: opt, uploads: map[bucket]*upload{}}
 }
 
-// Close drops the uploads in progress. Calls that come later see a server that
+// Close drops the uploads in progress and closes the backend, if it can be. Calls that come later see a server that
 // has forgotten them, as after a restart.
 func (s *Server) Close() error {
 	s.mu.Lock()
@@ -84,6 +84,9 @@ func (s *Server) Close() error {
 	var errs []error
 	for _, u := range all {
 		errs = append(errs, s.drop(u))
+	}
+	if c, ok := s.backend.(io.Closer); ok {
+		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -2,11 +2,12 @@
 // directory moves between the two programs, which never use it at the same time.
 //
 //	shares/XX/SI/N           share N of storage index SI, in base32; XX its first two letters
-//	shares/incoming/XX/SI/N  a share in the making; emptied at each start
+//	shares/incoming/         shares in the making, in files SI-N; emptied at each start
 //	corruption-advisories/   what clients reported
 //
 // A share file changes by a rename of a synced file, or, for leases, by small
-// writes in place that are synced one by one. What only Tahoe makes in there
+// writes in place that are synced one by one. Shares that arrive at the same time
+// are synced together (durable.Group). What only Tahoe makes in there
 // (states of its crawlers) is left alone. Files that are no share number are
 // not looked at.
 package disk
@@ -31,11 +32,10 @@ import (
 // Backend implements storage.Backend in a directory.
 type Backend struct {
 	shares, incoming, advisories string
+	group                        *durable.Group
 
-	mu sync.Mutex
-	// mu guards the directories below incoming: one goes away with the last draft
-	// in it, while another draft may be about to be made there. And the choice of an
-	// advisory's name.
+	mu      sync.Mutex      // guards settled, and the choice of an advisory's name
+	settled map[string]bool // prefix directories that have been on the disk since this process began
 }
 
 // Open opens the storage directory dir ("storage" in a node directory), making
@@ -46,6 +46,7 @@ func Open(dir string) (*Backend, error) {
 		shares:     filepath.Join(dir, "shares"),
 		incoming:   filepath.Join(dir, "shares", "incoming"),
 		advisories: filepath.Join(dir, "corruption-advisories"),
+		settled:    map[string]bool{},
 	}
 	if err := os.RemoveAll(b.incoming); err != nil {
 		return nil, fmt.Errorf("disk: dropping incomplete shares: %w", err)
@@ -55,8 +56,12 @@ func Open(dir string) (*Backend, error) {
 			return nil, fmt.Errorf("disk: %w", err)
 		}
 	}
+	b.group = durable.NewGroup(b.shares)
 	return b, nil
 }
+
+// Close lets go of the directory. The Backend is not used afterwards.
+func (b *Backend) Close() error { return b.group.Close() }
 
 // below is the directory of a storage index below top.
 func below(top string, si caps.StorageIndex) string {
@@ -118,8 +123,7 @@ func (f file) Size() (int64, error) {
 	return info.Size(), nil
 }
 
-// Draft implements storage.Backend. The name is the one that Tahoe gives an
-// incoming share, if it is free.
+// Draft implements storage.Backend.
 func (b *Backend) Draft(si caps.StorageIndex, share int, copied bool) (storage.Draft, error) {
 	d, err := b.create(si, share)
 	if err != nil {
@@ -141,31 +145,25 @@ func (b *Backend) Draft(si caps.StorageIndex, share int, copied bool) (storage.D
 }
 
 func (b *Backend) create(si caps.StorageIndex, share int) (*draft, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	dir := below(b.incoming, si)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	name := strconv.Itoa(share)
+	path := filepath.Join(b.incoming, fmt.Sprintf("%s-%d", si.Text(), share))
+	name := path
 	for i := 1; ; i++ {
-		f, err := os.OpenFile(filepath.Join(dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if errors.Is(err, fs.ErrExist) {
-			name = fmt.Sprintf("%d.%d", share, i)
+			name = fmt.Sprintf("%s.%d", path, i) // an upload beside a change of the slot
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		return &draft{file: file{f}, backend: b}, nil
+		return &draft{file: file{f}}, nil
 	}
 }
 
 // draft is a file below incoming.
 type draft struct {
 	file
-	backend *Backend
-	used    bool
+	used bool
 }
 
 func (d *draft) WriteAt(p []byte, off int64) (int, error) {
@@ -180,78 +178,104 @@ func (d *draft) Discard() error {
 	}
 	d.used = true
 	d.file.Close()
-	err := os.Remove(d.Name())
-	d.tidy()
-	return err
+	return os.Remove(d.Name())
 }
 
-// tidy removes the incoming directories that the draft was the last in, as Tahoe does.
-func (d *draft) tidy() {
-	d.backend.mu.Lock()
-	defer d.backend.mu.Unlock()
-	// A directory that is not empty stays: os.Remove refuses.
-	dir := filepath.Dir(d.Name())
-	if os.Remove(dir) == nil {
-		os.Remove(filepath.Dir(dir))
-	}
-}
-
-// sync puts the content on the disk and closes the file: the first half of Publish.
-func (d *draft) sync() error {
-	if err := d.file.Sync(); err != nil {
-		return full(err)
-	}
-	return full(d.file.Close())
-}
-
-// Publish implements storage.Backend. The drafts are synced side by side, then
-// renamed; the directory is synced once for all.
+// Publish implements storage.Backend. The drafts' contents come first, so that a
+// name never leads to a torn share; then the names, and all directories on the way
+// to them that may be new.
 func (b *Backend) Publish(si caps.StorageIndex, drafts map[int]storage.Draft, remove []int) (err error) {
+	prefix := filepath.Dir(below(b.shares, si))
 	defer func() {
 		for _, d := range drafts {
 			d.Discard()
 		}
 		if err != nil {
-			err = fmt.Errorf("disk: %w", err)
+			b.settle(prefix, false)
+			err = full(fmt.Errorf("disk: %w", err))
 		}
 	}()
-	var wg sync.WaitGroup
-	failed := make(chan error, len(drafts))
+	files := make([]*os.File, 0, len(drafts))
 	for _, d := range drafts {
-		wg.Go(func() { failed <- d.(*draft).sync() })
+		files = append(files, d.(*draft).File)
 	}
-	wg.Wait()
-	for range drafts {
-		if err := <-failed; err != nil {
+	if len(files) > 0 {
+		if err := b.group.Sync(files); err != nil {
 			return err
 		}
 	}
-	dir := below(b.shares, si)
-	if len(drafts) > 0 {
-		if err := durable.MkdirAll(dir, 0o700); err != nil {
-			return full(err)
-		}
+	changed, err := b.home(si, len(drafts) > 0)
+	if err != nil {
+		return err
 	}
 	for n, d := range drafts {
-		if err := os.Rename(d.(*draft).Name(), b.path(si, n)); err != nil {
-			return full(err)
+		d := d.(*draft)
+		if err := d.file.Close(); err != nil { // Windows renames no open file
+			return err
 		}
-		d.(*draft).used = true
-		d.(*draft).tidy()
+		if err := os.Rename(d.Name(), b.path(si, n)); err != nil {
+			return err
+		}
+		d.used = true
 	}
 	for _, n := range remove {
 		if err := os.Remove(b.path(si, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
+	dir := below(b.shares, si)
 	if len(remove) > 0 && os.Remove(dir) == nil {
-		return durable.SyncDir(filepath.Dir(dir)) // the last share went, and its directory
+		return durable.SyncDir(prefix) // the last share went, and its directory
 	}
-	err = durable.SyncDir(dir)
-	if len(drafts) == 0 && errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if len(drafts) == 0 {
+		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
 	}
-	return err
+	if err := b.group.Sync(nil, changed...); err != nil {
+		return err
+	}
+	b.settle(prefix, true)
+	return nil
+}
+
+// home makes the directory of a storage index if it is to be made, and names
+// those that must be synced before what stands in it is durable.
+func (b *Backend) home(si caps.StorageIndex, create bool) (changed []string, err error) {
+	dir := below(b.shares, si)
+	prefix := filepath.Dir(dir)
+	changed = []string{dir}
+	fresh := false
+	if create {
+		err := os.Mkdir(dir, 0o700)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err := os.Mkdir(prefix, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, err
+			}
+			err = os.Mkdir(dir, 0o700)
+		}
+		if fresh = err == nil; !fresh && !errors.Is(err, fs.ErrExist) {
+			return nil, err
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case !b.settled[prefix]:
+		// Made by us or by a publish at this moment, or left by a process that ended
+		// before it had synced it.
+		changed = append(changed, prefix, b.shares)
+	case fresh:
+		changed = append(changed, prefix)
+	}
+	return changed, nil
+}
+
+// settle notes whether all that leads to what stands below a prefix is durable.
+func (b *Backend) settle(prefix string, yes bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settled[prefix] = yes
 }
 
 // Amend implements storage.Backend.
@@ -265,7 +289,7 @@ func (b *Backend) Amend(si caps.StorageIndex, share int, patches []container.Pat
 		if _, err := f.WriteAt(p.Data, p.Offset); err != nil {
 			return full(fmt.Errorf("disk: %w", err))
 		}
-		if err := f.Sync(); err != nil {
+		if err := b.group.Sync([]*os.File{f}); err != nil {
 			return full(fmt.Errorf("disk: %w", err))
 		}
 	}
