@@ -89,8 +89,8 @@ type Client interface {
 	// Version asks the server what it is and how much it takes.
 	Version(ctx context.Context) (Version, error)
 
-	// CreateImmutable reserves room for shares of size bytes each. already:
-	// complete shares the server holds of those asked (their leases are renewed);
+	// CreateImmutable reserves room for shares of size bytes each. already: all
+	// complete shares the server holds, asked for or not (their leases are renewed);
 	// allocated: those that may now be written under upload. A number in neither
 	// was refused for want of space. Repeating it with the same upload secret
 	// returns the same buckets (from a Tahoe server: neither list names them, until

@@ -33,21 +33,6 @@ type upload struct {
 
 // CreateImmutable implements Client.
 func (ss *Session) CreateImmutable(ctx context.Context, si caps.StorageIndex, secret Secret, secrets LeaseSecrets, shares []int, size uint64) (already, allocated []int, err error) {
-	held, allocated, err := ss.Allocate(ctx, si, secret, secrets, shares, size)
-	if err != nil {
-		return nil, nil, err
-	}
-	for _, n := range held {
-		if slices.Contains(shares, n) {
-			already = append(already, n)
-		}
-	}
-	return already, allocated, nil
-}
-
-// Allocate is CreateImmutable, but held names every complete share of the storage
-// index, asked for or not: what Tahoe's server answers.
-func (ss *Session) Allocate(ctx context.Context, si caps.StorageIndex, secret Secret, secrets LeaseSecrets, shares []int, size uint64) (held, allocated []int, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, nil, err
 	}

@@ -306,7 +306,7 @@ func leaseHeaders(l storage.LeaseSecrets) map[secretKind][]byte {
 }
 
 // CreateImmutable implements storage.Client.
-func (c *Client) CreateImmutable(ctx context.Context, si caps.StorageIndex, upload storage.Secret, lease storage.LeaseSecrets, shares []int, size uint64) (already, got []int, err error) {
+func (c *Client) CreateImmutable(ctx context.Context, si caps.StorageIndex, upload storage.Secret, lease storage.LeaseSecrets, shares []int, size uint64) (already, allocated []int, err error) {
 	asked := slices.Clone(shares)
 	slices.Sort(asked)
 	asked = slices.Compact(asked)
@@ -325,10 +325,9 @@ func (c *Client) CreateImmutable(ctx context.Context, si caps.StorageIndex, uplo
 	if err != nil {
 		return nil, nil, err
 	}
-	both := func(list []int) []int {
-		return slices.DeleteFunc(slices.Clone(asked), func(n int) bool { return !slices.Contains(list, n) })
-	}
-	return both(answer.AlreadyHave), both(answer.Allocated), nil
+	slices.Sort(answer.AlreadyHave)
+	allocated = slices.DeleteFunc(asked, func(n int) bool { return !slices.Contains(answer.Allocated, n) })
+	return slices.Compact(answer.AlreadyHave), allocated, nil
 }
 
 // WriteImmutable implements storage.Client.

@@ -34,7 +34,7 @@ func (q *request) allocate() error {
 	if err != nil {
 		return err
 	}
-	held, got, err := q.session.Allocate(q.ctx, q.si, q.upload(), q.leases(), ask.Shares, ask.Size)
+	held, got, err := q.session.CreateImmutable(q.ctx, q.si, q.upload(), q.leases(), ask.Shares, ask.Size)
 	if err != nil {
 		return err
 	}
