@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/remote"
@@ -218,16 +219,24 @@ func (f *Folder) lines() (lines map[string][]state.Stashed, err error) {
 	return lines, err
 }
 
+// heavy files are uploaded a few at a time: each holds some ten MiB of buffers.
+const heavy = 256 << 10
+
 func (f *Folder) uploadAll(ctx context.Context, keys []string, lines map[string][]state.Stashed, failed map[string]bool) error {
 	author := f.config().Author
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(f.opt.Workers)
+	slots := semaphore.NewWeighted(int64(f.opt.Workers))
 	errs := make([]error, len(keys))
 	for i, key := range keys {
-		if gctx.Err() != nil {
+		weight := int64(1)
+		if bytesOf(lines[key]) > heavy {
+			weight = int64(max(1, f.opt.Workers/6))
+		}
+		if slots.Acquire(gctx, weight) != nil {
 			break
 		}
 		g.Go(func() error {
+			defer slots.Release(weight)
 			up := &upload.Uploader{Grid: f.opt.Grid, Store: f.store, Key: f.key, Now: f.now, Fault: f.opt.Fault,
 				Read: f.sentBytes}
 			err := up.Line(gctx, author, lines[key])

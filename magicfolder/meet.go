@@ -76,7 +76,7 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 	slices.Sort(keys)
 	f.setToLook(len(keys))
 	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(f.opt.Workers)
+	g.SetLimit(max(1, f.opt.Workers/3)) // how large a file is shows late
 	for _, key := range keys {
 		if gctx.Err() != nil {
 			break

@@ -54,7 +54,8 @@ type Options struct {
 	// participant on magic-folder 24.3 before its own edit is out stops that
 	// participant's whole folder. A file made again meanwhile is a plain edit.
 	Linger time.Duration
-	// Workers is how many files are transferred at once (8).
+	// Workers is how many small files are transferred at once (24); of large ones
+	// it is a sixth. Storing a small file is waiting for servers and their disks.
 	Workers int
 	// OpenFS opens a folder's directory; fsys.Make and fsys.Open when nil.
 	OpenFS func(dir string) (fsys.FS, error)
@@ -88,7 +89,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Linger = 10 * time.Second
 	}
 	if o.Workers <= 0 {
-		o.Workers = 8
+		o.Workers = 24
 	}
 	return o, nil
 }

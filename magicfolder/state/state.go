@@ -27,6 +27,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"warren/magicfolder/remote"
+	"warren/node/durable"
 )
 
 // Errors.
@@ -38,8 +39,10 @@ var (
 
 // DB is the database of all folders. Methods may be called concurrently.
 type DB struct {
-	bolt  *bolt.DB
-	stash string
+	bolt    *bolt.DB
+	stash   string
+	group   *durable.Group
+	commits *commits
 }
 
 // Open opens or makes the database at path; the stash is path + ".stash".
@@ -54,8 +57,6 @@ func Open(path string) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the folder database: %w", err)
 	}
-	// Many small writes in parallel share one sync.
-	db.MaxBatchDelay = 500 * time.Microsecond
 	err = db.Update(func(tx *bolt.Tx) error {
 		_, err := tx.CreateBucketIfNotExists([]byte("folders"))
 		return err
@@ -67,11 +68,11 @@ func Open(path string) (*DB, error) {
 		db.Close()
 		return nil, err
 	}
-	return &DB{bolt: db, stash: path + ".stash"}, nil
+	return &DB{bolt: db, stash: path + ".stash", group: durable.NewGroup(path + ".stash"), commits: &commits{bolt: db}}, nil
 }
 
 // Close closes the database.
-func (d *DB) Close() error { return d.bolt.Close() }
+func (d *DB) Close() error { return errors.Join(d.bolt.Close(), d.group.Close()) }
 
 // Folders lists all folders.
 func (d *DB) Folders() ([]Folder, error) {
@@ -150,7 +151,7 @@ func (d *DB) Remove(f Folder) error {
 func (d *DB) Store(f Folder) *Store { return d.store(f.ID) }
 
 func (d *DB) store(id string) *Store {
-	return &Store{db: d.bolt, bucket: []byte("folder:" + id), stash: filepath.Join(d.stash, id)}
+	return &Store{db: d.bolt, commits: d.commits, group: d.group, bucket: []byte("folder:" + id), stash: filepath.Join(d.stash, id)}
 }
 
 func put(b *bolt.Bucket, key []byte, v any) error {
@@ -163,9 +164,11 @@ func put(b *bolt.Bucket, key []byte, v any) error {
 
 // Store is the state of one folder.
 type Store struct {
-	db     *bolt.DB
-	bucket []byte
-	stash  string
+	db      *bolt.DB
+	commits *commits
+	group   *durable.Group
+	bucket  []byte
+	stash   string
 }
 
 // Tx reads and, inside Update, writes. It is used only inside the function
@@ -191,10 +194,10 @@ func (s *Store) View(fn func(*Tx) error) error {
 	})
 }
 
-// Update writes all or nothing. fn may run more than once: it must set what it
+// Update writes all or nothing; those that come at the same time share one sync. fn may run more than once: it must set what it
 // gives out, not add to it.
 func (s *Store) Update(fn func(*Tx) error) error {
-	return s.db.Batch(func(t *bolt.Tx) error {
+	return s.commits.update(func(t *bolt.Tx) error {
 		tx, err := s.tx(t)
 		if err != nil {
 			return err
@@ -202,6 +205,9 @@ func (s *Store) Update(fn func(*Tx) error) error {
 		return fn(tx)
 	})
 }
+
+// SyncStash puts a new file of the stash, and its name, on the disk.
+func (s *Store) SyncStash(f *os.File) error { return s.group.Sync([]*os.File{f}, s.stash) }
 
 // StashDir is where the contents of captured versions lie.
 func (s *Store) StashDir() string { return s.stash }

@@ -19,7 +19,6 @@ import (
 
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/state"
-	"warren/node/durable"
 )
 
 // ErrChanging: the file is being written to; capture it later.
@@ -143,14 +142,11 @@ func (c *Capturer) copy(ctx context.Context, f io.Reader, name string) ([]byte, 
 	h := sha256.New()
 	size, err := io.Copy(io.MultiWriter(out, h), reader{ctx, f})
 	if err == nil {
-		err = out.Sync()
+		// The record that comes next promises this file.
+		err = c.Store.SyncStash(out)
 	}
 	if cerr := out.Close(); err == nil {
 		err = cerr
-	}
-	if err == nil {
-		// The record that comes next promises this file.
-		err = durable.SyncDir(c.Store.StashDir())
 	}
 	return h.Sum(nil), size, err
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"warren/magicfolder/remote"
 	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
@@ -53,9 +55,6 @@ func (u *Uploader) Line(ctx context.Context, author string, line []state.Stashed
 		if v.Snapshot != "" {
 			continue
 		}
-		if err := u.content(ctx, v); err != nil {
-			return err
-		}
 		m := snapshot.Metadata{
 			Relpath:  v.Relpath,
 			Author:   snapshot.Author{Name: author, Key: u.Key.Public().(ed25519.PublicKey)},
@@ -65,12 +64,19 @@ func (u *Uploader) Line(ctx context.Context, author string, line []state.Stashed
 		if i > 0 {
 			m.Parents = []remote.Cap{line[i-1].Snapshot}
 		}
-		raw := m.Encode()
-		meta, err := u.Grid.PutFile(ctx, bytes.NewReader(raw), int64(len(raw)))
-		if err != nil {
-			return fmt.Errorf("storing a snapshot's metadata: %w", err)
-		}
-		if err := u.fault("upload.metadata"); err != nil {
+		// Neither names the other; most files are small, and it is the way to the
+		// servers and back that takes the time.
+		var meta remote.Cap
+		both, bctx := errgroup.WithContext(ctx)
+		both.Go(func() error { return u.content(bctx, v) })
+		both.Go(func() (err error) {
+			raw := m.Encode()
+			if meta, err = u.Grid.PutFile(bctx, bytes.NewReader(raw), int64(len(raw))); err != nil {
+				return fmt.Errorf("storing a snapshot's metadata: %w", err)
+			}
+			return u.fault("upload.metadata")
+		})
+		if err := both.Wait(); err != nil {
 			return err
 		}
 		c, err := u.Grid.PutDirectory(ctx, snapshot.Entries(u.Key, m, v.Content, meta, v.Captured))
@@ -92,6 +98,11 @@ func (u *Uploader) Line(ctx context.Context, author string, line []state.Stashed
 	return nil
 }
 
+// worthRecording is the size from which content that was stored is recorded
+// before its snapshot is: after a crash, what is smaller is sooner stored again
+// (the same bytes give the same capability) than recorded each time.
+const worthRecording = 1 << 20
+
 func (u *Uploader) content(ctx context.Context, v *state.Stashed) error {
 	if v.Deleted || v.Content != "" {
 		return nil
@@ -109,6 +120,9 @@ func (u *Uploader) content(ctx context.Context, v *state.Stashed) error {
 		return err
 	}
 	v.Content = c
+	if v.Size < worthRecording {
+		return nil
+	}
 	return u.Store.Update(func(tx *state.Tx) error {
 		now, _, err := find(tx, *v)
 		if err != nil {
@@ -128,7 +142,7 @@ func (u *Uploader) record(v state.Stashed, c remote.Cap, k state.Known) error {
 		if !slices.Equal(parents, k.Parents) {
 			return ErrMoved
 		}
-		now.Snapshot = c
+		now.Content, now.Snapshot = v.Content, c
 		if err := tx.PutKnown(c, k); err != nil {
 			return err
 		}
