@@ -76,9 +76,9 @@ func TestClientsAndServers(t *testing.T) {
 			t.Run("ours to Tahoe's", func(t *testing.T) { exchange(t, 0, ours, theirs) })
 			t.Run("Tahoe's to ours", func(t *testing.T) { exchange(t, 1, theirs, ours) })
 			t.Run("ours to ours", func(t *testing.T) { exchange(t, 2, ours, ours) })
-			t.Run("ranges", func(t *testing.T) { sameRanges(t, ours, theirs) })
-			t.Run("web API", func(t *testing.T) { sameAnswers(t, ours, theirs) })
-			if servers == "our servers" {
+			if servers == "our servers" { // what follows is the clients' own
+				t.Run("ranges", func(t *testing.T) { sameRanges(t, ours, theirs) })
+				t.Run("web API", func(t *testing.T) { sameAnswers(t, ours, theirs) })
 				t.Run("tahoe commands", func(t *testing.T) { tahoeCommands(t, ours) })
 			}
 		})
@@ -256,9 +256,8 @@ func TestCapsAndShares(t *testing.T) {
 	}
 }
 
-// takeShares removes all share files of the nodes and returns their data, without
-// the leases behind it, by storage index and number. The container before it is
-// compared too: its version, its lease count and so on are the servers' own.
+// takeShares removes all share files of the nodes and returns their bytes, the
+// container's header too but not the lease behind the data, by storage index and number.
 func takeShares(t *testing.T, nodes []string) map[string][]byte {
 	t.Helper()
 	taken := map[string][]byte{}
