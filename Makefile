@@ -23,22 +23,25 @@ demo-tor: build ## the same through a private Tor network on loopback
 peers: ## install the real programs that the tests talk to
 	./scripts/peers
 
-# -race needs cgo; the binary does not. Packages run two at a time: the stories
-# under tests start whole grids.
+# -race needs cgo; the binary does not. What starts whole grids, or waits for
+# other people's programs, runs without it and one package after the other.
+UNITS   = ./cmd/... ./invite/... ./node/... ./magicfolder/... ./torutil/... ./tests/arch/... ./tests/gridtest/...
+STORIES = $(shell $(GO) list ./tests/... | grep -vE '/tests/(arch|gridtest|bench)(/|$$)')
 test: peers ## install what the tests need and run every test
-	CGO_ENABLED=1 $(GO) test -race -timeout 15m ./cmd/... ./invite/... ./node/... ./magicfolder/... ./torutil/... ./tests/arch/...
-	$(GO) test -timeout 20m -p 1 ./tests/...
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(UNITS)
+	$(GO) test -timeout 12m -p 1 $(STORIES)
 
-bench: build peers ## the benchmarks behind every figure we publish
+bench: ## the benchmarks behind every figure that we publish
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./tests/bench/...
 
-FUZZTIME ?= 60s
-fuzz: ## run every fuzz target for FUZZTIME (60s)
-	FUZZTIME=$(FUZZTIME) ./scripts/fuzz
+fuzz: ## run every fuzz target for FUZZTIME (60s), FUZZPARALLEL workers each
+	./scripts/fuzz
 
-lint: peers ## gofmt, go vet, staticcheck, govulncheck
+lint: peers ## gofmt, go vet (each system), staticcheck, govulncheck
 	@test -z "$$(gofmt -l cmd invite node magicfolder torutil tests)" || { gofmt -l cmd invite node magicfolder torutil tests; echo "run gofmt -w" >&2; exit 1; }
 	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
+	GOOS=windows $(GO) vet ./...
 	$(PEERS)/staticcheck ./...
 	@./scripts/vulncheck
 
