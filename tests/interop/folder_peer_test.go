@@ -1,0 +1,384 @@
+package interop
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"warren/invite"
+	"warren/invite/message"
+	"warren/invite/wormhole"
+	"warren/magicfolder"
+	"warren/node/caps"
+	"warren/node/furl"
+)
+
+// magicFolderApp is the application id of magic-folder's own invites.
+const magicFolderApp = "private.storage/magic-folder/invites"
+
+// realMember is a running magic-folder 24.3 on some node's web API.
+type realMember struct {
+	config string
+	port   int
+	node   *WebClient
+	run    *Process
+}
+
+func startRealMember(t testing.TB, node *WebClient, mailbox string) *realMember {
+	t.Helper()
+	m := &realMember{config: filepath.Join(t.TempDir(), "mf"), port: FreePort(t), node: node}
+	m.command(t, "init", "-l", fmt.Sprintf("tcp:%d:interface=127.0.0.1", m.port), "-c", fmt.Sprintf("tcp:127.0.0.1:%d", m.port), "-n", node.Dir, "-m", mailbox)
+	m.start(t)
+	m.command(t, "set-config", "--enable", "invites")
+	return m
+}
+
+// command runs `magic-folder` to its end.
+func (m *realMember) command(t testing.TB, args ...string) string {
+	t.Helper()
+	return Run(t, time.Minute, filepath.Join(NeedPeers(t), "magic-folder"), append([]string{"--config", m.config}, args...)...)
+}
+
+func (m *realMember) start(t testing.TB) {
+	t.Helper()
+	m.run = Start(t, filepath.Join(NeedPeers(t), "magic-folder"), "--config", m.config, "run")
+	WaitPort(t, m.run, m.port)
+	// It refuses to write before it has counted the servers once.
+	Eventually(t, time.Minute, "magic-folder sees its node's servers", func() error {
+		for _, e := range m.events(t) {
+			if happy, _ := e["happy"].(bool); happy {
+				return nil
+			}
+		}
+		return errors.New("not happy yet")
+	})
+}
+
+// stop ends it as its user would; what it printed on its way out is of no interest.
+func (m *realMember) stop(t testing.TB) {
+	t.Helper()
+	m.run.Stop(20 * time.Second)
+}
+
+func (m *realMember) request(ctx context.Context, method, path string, body any) ([]byte, error) {
+	token, err := os.ReadFile(filepath.Join(m.config, "api_token"))
+	if err != nil {
+		return nil, err
+	}
+	var in io.Reader
+	if body != nil {
+		raw, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		in = bytes.NewReader(raw)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("http://127.0.0.1:%d%s", m.port, path), in)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode/100 != 2 {
+		err = fmt.Errorf("magic-folder answers %d: %s", resp.StatusCode, b)
+	}
+	return b, err
+}
+
+func (m *realMember) api(t testing.TB, method, path string, body, into any) {
+	t.Helper()
+	b, err := m.request(within(t, time.Minute), method, path, body)
+	if err == nil && into != nil {
+		err = json.Unmarshal(b, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// events is the state that its status API sends to whoever connects.
+func (m *realMember) events(t testing.TB) []map[string]any {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(m.config, "api_token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := within(t, 30*time.Second)
+	conn, _, err := websocket.Dial(ctx, fmt.Sprintf("ws://127.0.0.1:%d/v1/status", m.port), &websocket.DialOptions{
+		HTTPHeader: http.Header{"Authorization": {"Bearer " + strings.TrimSpace(string(token))}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	conn.SetReadLimit(1 << 20)
+	_, raw, err := conn.Read(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s struct{ Events []map[string]any }
+	if err := json.Unmarshal(raw, &s); err != nil {
+		t.Fatal(err)
+	}
+	return s.Events
+}
+
+// noErrors fails the test when the status API tells of an error in the folder.
+func (m *realMember) noErrors(t testing.TB, folder string) {
+	t.Helper()
+	polled := false
+	for _, e := range m.events(t) {
+		if e["folder"] != folder {
+			continue
+		}
+		if e["kind"] == "error-occurred" {
+			t.Errorf("magic-folder has an error in %s: %v", folder, e)
+		}
+		polled = polled || e["kind"] == "poll-completed"
+	}
+	if !polled {
+		t.Errorf("magic-folder has completed no poll of %s", folder)
+	}
+}
+
+// add makes a folder, polled and scanned each second.
+func (m *realMember) add(t testing.TB, folder, author, dir string) {
+	t.Helper()
+	m.api(t, "POST", "/v1/magic-folder", map[string]any{"name": folder, "author_name": author, "local_path": dir, "poll_interval": 1, "scan_interval": 1}, nil)
+}
+
+// dircaps are the folder's Collective and the member's own Personal directory.
+func (m *realMember) dircaps(t testing.TB, folder string) (collective, personal string) {
+	t.Helper()
+	var all map[string]struct {
+		Collective string `json:"collective_dircap"`
+		Personal   string `json:"upload_dircap"`
+	}
+	m.api(t, "GET", "/v1/magic-folder?include_secret_information=1", nil, &all)
+	return all[folder].Collective, all[folder].Personal
+}
+
+// conflicts are the files in conflict, each with the names of the others.
+func (m *realMember) conflicts(t testing.TB, folder string) map[string][]string {
+	t.Helper()
+	var c map[string][]string
+	m.api(t, "GET", "/v1/magic-folder/"+url.PathEscape(folder)+"/conflicts", nil, &c)
+	return c
+}
+
+// join accepts an invite of magic-folder's own kind. The channel gives its outcome.
+func (m *realMember) join(ctx context.Context, folder, code, author, dir string) <-chan error {
+	out := make(chan error, 1)
+	go func() { // ends with the request, whose context is the test's
+		_, err := m.request(ctx, "POST", "/experimental/magic-folder/"+url.PathEscape(folder)+"/join", map[string]any{
+			"invite-code": code, "local-directory": dir, "author": author, "poll-interval": 1, "scan-interval": 1})
+		out <- err
+	}()
+	return out
+}
+
+// ourMember is a node of ours that takes part in folders.
+type ourMember struct {
+	dir string
+	run *Process
+}
+
+func (m *ourMember) do(t testing.TB, args ...string) string {
+	t.Helper()
+	return Run(t, time.Minute, Warren(t), append([]string{"-d", m.dir}, args...)...)
+}
+
+// start runs the node again.
+func (m *ourMember) start(t testing.TB) {
+	t.Helper()
+	os.Remove(filepath.Join(m.dir, "node.url"))
+	m.run = Start(t, Warren(t), "run", "--verbose", m.dir)
+	m.web(t)
+}
+
+// web is its web API.
+func (m *ourMember) web(t testing.TB) *WebClient {
+	t.Helper()
+	u := waitForFile(t, m.run, filepath.Join(m.dir, "node.url"))
+	return &WebClient{Dir: m.dir, URL: strings.TrimSuffix(u, "/"), Process: m.run}
+}
+
+func (m *ourMember) status(t testing.TB, folder string) (magicfolder.Status, error) {
+	out, err := TryRun(t, time.Minute, Warren(t), "-d", m.dir, "folder", "status", "--json", folder)
+	if err != nil {
+		return magicfolder.Status{}, err
+	}
+	var list []magicfolder.Status
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		return magicfolder.Status{}, err
+	}
+	if len(list) != 1 {
+		return magicfolder.Status{}, fmt.Errorf("%d folders", len(list))
+	}
+	return list[0], nil
+}
+
+// current waits until the folder is up to date, and fails the test when it then
+// tells of alarms or errors.
+func (m *ourMember) current(t testing.TB, folder string) magicfolder.Status {
+	t.Helper()
+	var st magicfolder.Status
+	Eventually(t, time.Minute, "our folder "+folder+" up to date", func() (err error) {
+		if st, err = m.status(t, folder); err == nil && st.State != magicfolder.StateCurrent {
+			err = fmt.Errorf("%s %s", st.State, st.Reason)
+		}
+		return err
+	})
+	if len(st.Alarms) > 0 || len(st.Errors) > 0 {
+		t.Errorf("our folder %s: alarms %q, errors %+v", folder, st.Alarms, st.Errors)
+	}
+	return st
+}
+
+// joinOurs has a new node of ours join a folder by its Collective's writecap, the
+// way that a newcomer does: with `warren join` and an invite. The inviter is the
+// test, since a participant on magic-folder has none that hands out the writecap.
+func joinOurs(t testing.TB, introducer, mailbox, collective, folder, name, dir string) *ourMember {
+	t.Helper()
+	writecap, err := caps.Parse(collective)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i, err := invite.New(invite.Config{
+		Ledger: filepath.Join(t.TempDir(), "invites.db"), Dial: loopback,
+		Settings: func(_ context.Context, inv invite.Invite) (message.Settings, error) {
+			f, err := furl.Parse(introducer)
+			return message.Settings{Nickname: "mixed", Introducer: f, Encoding: message.Encoding{Needed: 1, Happy: 2, Total: 2},
+				Ours: &message.Ours{Grid: "mixed", Folder: inv.Folder, Participant: inv.Name, Tor: message.TorOptional, Mailbox: mailbox, Writecap: writecap}}, err
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close()
+	issued, err := i.Offer(within(t, 30*time.Second), invite.Options{Name: name, Folder: folder, Mailbox: mailbox})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &ourMember{dir: filepath.Join(t.TempDir(), "node")}
+	m.run = Start(t, Warren(t), "-d", m.dir, "join", "--direct", "--yes", "--verbose", issued.Link.Text(), dir)
+	finished(t, i, issued.ID, true)
+	m.web(t).WaitConnected(t, 2)
+	return m
+}
+
+// joinReal has magic-folder 24.3 join a folder of ours. Its join takes nothing but
+// an invite of its own kind, which carries the Collective's readcap, and leaves it
+// to the inviter to enter the newcomer. Ours sends the writecap to newcomers that
+// enter themselves. So the test stands between: it accepts our `warren invite` as
+// NAME, plays magic-folder's inviter, and enters magic-folder's Personal directory
+// in the Collective through our node's web API.
+func joinReal(t testing.TB, ours *ourMember, real *realMember, mailbox, folder, name, dir string) (collectiveWritecap string) {
+	t.Helper()
+	var inv struct{ Link string }
+	if err := json.Unmarshal([]byte(ours.do(t, "invite", "--json", "--folder", folder, name)), &inv); err != nil {
+		t.Fatal(err)
+	}
+	settings, err := join(t, "", inv.Link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if settings.Ours == nil || settings.Ours.Writecap == nil || settings.Ours.Participant != name {
+		t.Fatalf("our invite brings %v", settings)
+	}
+	collective := settings.Ours.Writecap
+
+	state, err := wormhole.NewState(magicFolderApp, mailbox, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	session := wormhole.New(wormhole.Config{Dial: loopback, MakeCode: func(n string) (string, error) { return n + "-crossover-clockwork", nil },
+		Versions: json.RawMessage(`{"magic-folder": {"supported-messages": ["invite-v1"]}}`)}, state)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	done := make(chan struct{})
+	go func() { session.Run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	code, err := session.Code(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	joined := real.join(ctx, folder, code, name, dir)
+	send := func(n int, v map[string]any) {
+		v["protocol"] = "invite-v1"
+		if err := session.Send(n, mustJSON(t, v)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send(0, map[string]any{"kind": "join-folder", "folder-name": folder, "collective": caps.ReadOnly(collective).Text(), "participant-name": name, "mode": "read-write"})
+	raw, err := session.Message(ctx, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reply struct{ Kind, Personal string }
+	if err := json.Unmarshal(raw, &reply); err != nil || reply.Kind != "join-folder-accept" {
+		t.Fatalf("magic-folder replies %s (%v)", raw, err)
+	}
+	ours.web(t).Must(t, "PUT", "/uri/"+url.PathEscape(collective.Text())+"/"+url.PathEscape(name)+"?t=uri&replace=false", strings.NewReader(reply.Personal))
+	send(1, map[string]any{"kind": "join-folder-ack", "participant-name": name, "success": true})
+	if err := session.Close(ctx, wormhole.MoodHappy, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-joined; err != nil {
+		t.Fatal(err)
+	}
+	return collective.Text()
+}
+
+// listed is a directory as the real `tahoe ls --json` shows it.
+type listed map[string][2]json.RawMessage
+
+func tahoeList(t testing.TB, client *WebClient, dircap string) listed {
+	t.Helper()
+	var top [2]json.RawMessage
+	var dir struct{ Children listed }
+	err := json.Unmarshal([]byte(Run(t, time.Minute, Tahoe(t), "-d", client.Dir, "ls", "--json", dircap)), &top)
+	if err == nil {
+		err = json.Unmarshal(top[1], &dir)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir.Children
+}
+
+// child is an entry's kind and its readcap.
+func (l listed) child(t testing.TB, name string) (kind, readcap string) {
+	t.Helper()
+	var n struct {
+		Read  string `json:"ro_uri"`
+		Write string `json:"rw_uri"`
+	}
+	if e, ok := l[name]; !ok {
+		t.Fatalf("%q has no entry", name)
+	} else if err := errors.Join(json.Unmarshal(e[0], &kind), json.Unmarshal(e[1], &n)); err != nil {
+		t.Fatal(err)
+	}
+	if n.Write != "" {
+		t.Errorf("the entry %q gives a writecap away", name)
+	}
+	return kind, n.Read
+}
