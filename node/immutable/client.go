@@ -45,7 +45,7 @@ type Config struct {
 	LeaseSecret Secret
 	// TempDir is where bodies are spooled; the system's if empty.
 	TempDir string
-	// Rand makes keys and upload secrets; crypto/rand if nil.
+	// Rand makes keys; crypto/rand if nil.
 	Rand io.Reader
 
 	// QueryTimeout bounds one question to a server (what do you hold, will you

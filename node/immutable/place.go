@@ -3,8 +3,8 @@ package immutable
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
+	"maps"
+	"slices"
 	"sync"
 
 	"warren/node/caps"
@@ -39,8 +39,8 @@ type placement struct {
 
 // place asks servers what they hold of si and finds a home for every share that
 // lacks one, as Tahoe does: the first 2n servers in permuted order take part, and
-// whoever fails or refuses is left out of the next round. Servers in avoid failed
-// before.
+// whoever fails or refuses is left out of the next round. Unlike Tahoe it asks for
+// room at once, since most files are new. Servers in avoid failed before.
 func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, avoid map[string]error) (*placement, error) {
 	p := &placement{client: c, si: si, size: size}
 	renew := taghash.FileRenewal(taghash.MyRenewal(c.cfg.LeaseSecret), si)
@@ -56,28 +56,12 @@ func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, a
 		t := &target{Server: s, readonly: s.ReadOnly, held: map[int]bool{}, allocated: map[int]bool{}}
 		t.lease.Renew = taghash.BucketRenewal(renew, s.LeaseSeed)
 		t.lease.Cancel = taghash.BucketCancel(cancel, s.LeaseSeed)
-		// One secret a server: what one of them learns is of no use against another.
-		if _, err := io.ReadFull(c.cfg.Rand, t.upload[:]); err != nil {
-			return nil, fmt.Errorf("immutable: upload secret: %w", err)
-		}
+		t.upload = c.uploadSecret(si, s.LeaseSeed)
 		p.targets = append(p.targets, t)
 	}
-	p.each(p.targets, func(t *target) { p.query(ctx, t) })
-	for _, t := range p.targets {
-		if t.err == nil {
-			p.asked++
+	if !p.allNew(ctx) {
+		for p.round(ctx) {
 		}
-	}
-	var holders []*target
-	for _, t := range p.targets {
-		if t.err == nil && len(t.held) > 0 {
-			holders = append(holders, t)
-		}
-	}
-	var renewed sync.WaitGroup
-	renewed.Go(func() { p.renew(ctx, holders) })
-	defer renewed.Wait()
-	for p.round(ctx) {
 	}
 	if err := ctx.Err(); err != nil {
 		p.abort(ctx)
@@ -88,6 +72,53 @@ func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, a
 		return nil, err
 	}
 	return p, nil
+}
+
+// allNew asks for room as if nobody held a share, and those who get none what they
+// hold. It reports whether that was all. If some do hold shares, it was the wrong
+// question: what was reserved is given back.
+func (p *placement) allNew(ctx context.Context) bool {
+	wanted := p.wanted()
+	p.each(p.targets, func(t *target) {
+		if shares := wanted[t.ID]; len(shares) > 0 {
+			p.allocate(ctx, t, shares)
+		} else {
+			p.query(ctx, t)
+		}
+	})
+	all, known := true, false
+	var renew []*target
+	for _, t := range p.targets {
+		if t.err == nil {
+			p.asked++
+		}
+		for _, share := range wanted[t.ID] {
+			all = all && t.allocated[share] && t.err == nil
+		}
+		known = known || len(t.held) > 0
+		if len(t.held) > 0 && len(wanted[t.ID]) == 0 {
+			renew = append(renew, t) // those who were asked for room have renewed
+		}
+	}
+	if !known {
+		return all
+	}
+	var both sync.WaitGroup
+	both.Go(func() { p.renew(ctx, renew) })
+	p.abort(ctx)
+	for _, t := range p.targets {
+		clear(t.allocated)
+	}
+	both.Wait()
+	return false
+}
+
+// uploadSecret is what proves to a server that an upload of si is ours. One secret
+// a server: what one of them learns is of no use against another. And the same one
+// at every try: a process that died in an upload would find its shares locked by
+// itself until the servers' timeout, half an hour, with a fresh one.
+func (c *Client) uploadSecret(si caps.StorageIndex, leaseSeed []byte) storage.Secret {
+	return taghash.TaggedPair("warren_upload_secret_v1", c.cfg.LeaseSecret, slices.Concat(si[:], leaseSeed))
 }
 
 // each calls f for every target at the same time and waits.
@@ -125,9 +156,8 @@ func (p *placement) renew(ctx context.Context, holders []*target) {
 	})
 }
 
-// round places the shares and asks for room. It reports whether somebody dropped
-// out and another round may help.
-func (p *placement) round(ctx context.Context) bool {
+// wanted is who should take which shares beside those that stand, or will.
+func (p *placement) wanted() map[string][]int {
 	var writable, readonly []string
 	for _, t := range p.targets {
 		switch {
@@ -145,6 +175,13 @@ func (p *placement) round(ctx context.Context) bool {
 			wanted[id] = append(wanted[id], share)
 		}
 	}
+	return wanted
+}
+
+// round places the shares and asks for room. It reports whether somebody dropped
+// out and another round may help.
+func (p *placement) round(ctx context.Context) bool {
+	wanted := p.wanted()
 	var ask []*target
 	for _, t := range p.targets {
 		if t.err == nil && len(wanted[t.ID]) > 0 {
@@ -165,22 +202,13 @@ func (p *placement) round(ctx context.Context) bool {
 func (p *placement) allocate(ctx context.Context, t *target, shares []int) {
 	ctx, cancel := context.WithTimeout(ctx, p.client.cfg.QueryTimeout)
 	defer cancel()
-	already, allocated, err := t.Client.CreateImmutable(ctx, p.si, t.upload, t.lease, shares, p.size)
 	asked := make(map[int]bool, len(shares))
 	for _, share := range shares {
 		asked[share] = true
 	}
-	for _, share := range already {
-		if asked[share] {
-			t.held[share] = true
-			delete(asked, share)
-		}
-	}
-	for _, share := range allocated {
-		if asked[share] {
-			t.allocated[share] = true
-			delete(asked, share)
-		}
+	err := p.request(ctx, t, asked)
+	if err == nil && len(asked) > 0 && p.dropOld(ctx, t, asked) {
+		err = p.request(ctx, t, asked)
 	}
 	switch {
 	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, storage.ErrReadOnlyServer), err == nil && len(asked) > 0:
@@ -191,6 +219,37 @@ func (p *placement) allocate(ctx context.Context, t *target, shares []int) {
 			t.allocated[share] = true
 		}
 	}
+}
+
+// request asks t for the shares asked and takes out of asked what it has or takes.
+func (p *placement) request(ctx context.Context, t *target, asked map[int]bool) error {
+	already, allocated, err := t.Client.CreateImmutable(ctx, p.si, t.upload, t.lease, slices.Sorted(maps.Keys(asked)), p.size)
+	for _, share := range already { // all that it holds, asked for or not
+		if share >= 0 && share < p.client.cfg.Total {
+			t.held[share] = true
+			delete(asked, share)
+		}
+	}
+	for _, share := range allocated {
+		if asked[share] {
+			t.allocated[share] = true
+			delete(asked, share)
+		}
+	}
+	return err
+}
+
+// dropOld drops what an earlier try of ours, which died, left half written of the
+// shares asked; whether there was any. Our server lets us go on with those, and
+// never comes here; Tahoe's counts them as being written by somebody.
+func (p *placement) dropOld(ctx context.Context, t *target, asked map[int]bool) bool {
+	any := false
+	for share := range asked {
+		if t.Client.AbortImmutable(ctx, p.si, share, t.upload) == nil {
+			any = true
+		}
+	}
+	return any
 }
 
 // holdings is what stands or, if all goes well, will stand.

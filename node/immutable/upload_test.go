@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -215,6 +216,7 @@ func TestTooFewServersIsUnhappy(t *testing.T) {
 		"read-only": func(g *fakeGrid) { g.nodes[0].readonly = true },
 		"dead": func(g *fakeGrid) {
 			g.nodes[1].onList = func(context.Context) error { return errDied }
+			g.nodes[1].onMake = func(context.Context, []int) error { return errDied }
 		},
 		"full": func(g *fakeGrid) {
 			g.nodes[2].onMake = func(context.Context, []int) error { return storage.ErrNoSpace }
@@ -258,7 +260,9 @@ func mustIndex(t *testing.T, c *Client, data []byte) caps.StorageIndex {
 }
 
 // In fake time, as TestServersThatHang.
-func TestFailingServersAreDoneWithout(t *testing.T) { synctest.Test(t, testFailingServersAreDoneWithout) }
+func TestFailingServersAreDoneWithout(t *testing.T) {
+	synctest.Test(t, testFailingServersAreDoneWithout)
+}
 
 func testFailingServersAreDoneWithout(t *testing.T) {
 	g := newGrid(t, 5)
@@ -312,7 +316,9 @@ func TestFailingServersAreReplaced(t *testing.T) {
 }
 
 // In fake time, as TestServersThatHang.
-func TestServersThatHangAtTheQuestion(t *testing.T) { synctest.Test(t, testServersThatHangAtTheQuestion) }
+func TestServersThatHangAtTheQuestion(t *testing.T) {
+	synctest.Test(t, testServersThatHangAtTheQuestion)
+}
 
 func testServersThatHangAtTheQuestion(t *testing.T) {
 	g := newGrid(t, 4)
@@ -378,6 +384,78 @@ func TestCancelledUploadLeavesNothing(t *testing.T) {
 		})
 	}
 	mustUpload(t, c, pattern(3<<20))
+}
+
+// dying is a server whose client dies: it hears no goodbye.
+type dying struct{ storage.Client }
+
+func (dying) AbortImmutable(context.Context, caps.StorageIndex, int, storage.Secret) error {
+	return errors.New("killed")
+}
+
+// strict is a server like Tahoe's: a share that is being written is given to
+// nobody, not even to its writer.
+type strict struct {
+	storage.Client
+	mu      sync.Mutex // guards writing
+	writing map[int]bool
+}
+
+func (s *strict) CreateImmutable(ctx context.Context, si caps.StorageIndex, upload storage.Secret, lease storage.LeaseSecrets, shares []int, size uint64) (already, allocated []int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	free := slices.DeleteFunc(slices.Clone(shares), func(n int) bool { return s.writing[n] })
+	already, allocated, err = s.Client.CreateImmutable(ctx, si, upload, lease, free, size)
+	for _, n := range allocated {
+		s.writing[n] = true
+	}
+	return already, allocated, err
+}
+
+func (s *strict) AbortImmutable(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret) error {
+	err := s.Client.AbortImmutable(ctx, si, share, upload)
+	if err == nil {
+		s.mu.Lock()
+		delete(s.writing, share)
+		s.mu.Unlock()
+	}
+	return err
+}
+
+// A process is killed in an upload: the next one is not locked out by what the
+// first left half written, neither on our servers nor on Tahoe's.
+func TestKilledUploadIsTakenUp(t *testing.T) {
+	for name, wrap := range map[string]func(storage.Client) storage.Client{
+		"ours":    func(c storage.Client) storage.Client { return c },
+		"Tahoe's": func(c storage.Client) storage.Client { return &strict{Client: c, writing: map[int]bool{}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGrid(t, 3)
+			servers := map[*fakeNode]storage.Client{}
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			for i, n := range g.nodes {
+				servers[n] = wrap(n.Client)
+				n.Client = dying{servers[n]}
+				n.onWrite = func(ctx context.Context, _ int, offset uint64) error {
+					if i != 1 {
+						return nil
+					}
+					cancel()
+					return hang(ctx)
+				}
+			}
+			data := pattern(3 << 20)
+			if _, err := newClient(t, g, 2, 3, 3).Upload(ctx, bytes.NewReader(data), -1); !errors.Is(err, context.Canceled) {
+				t.Fatal(err)
+			}
+			for n, c := range servers {
+				n.set(func(n *fakeNode) { n.Client, n.onWrite = c, nil })
+			}
+			c := newClient(t, g, 2, 3, 3)
+			mustDownload(t, c, mustUpload(t, c, data).Cap, data)
+		})
+	}
 }
 
 func TestBadConfigurations(t *testing.T) {
