@@ -404,7 +404,11 @@ type strict struct {
 func (s *strict) CreateImmutable(ctx context.Context, si caps.StorageIndex, upload storage.Secret, lease storage.LeaseSecrets, shares []int, size uint64) (already, allocated []int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	free := slices.DeleteFunc(slices.Clone(shares), func(n int) bool { return s.writing[n] })
+	complete, err := s.Client.ListShares(ctx, storage.Immutable, si)
+	if err != nil {
+		return nil, nil, err
+	}
+	free := slices.DeleteFunc(slices.Clone(shares), func(n int) bool { return s.writing[n] && !slices.Contains(complete, n) })
 	already, allocated, err = s.Client.CreateImmutable(ctx, si, upload, lease, free, size)
 	for _, n := range allocated {
 		s.writing[n] = true
