@@ -17,9 +17,7 @@ import (
 	"warren/node/furl"
 )
 
-func configPeer(t testing.TB) string {
-	return filepath.Join(Root(t), "tests", "interop", "config_peer.py")
-}
+func configPeer(t testing.TB) string { return Script(t, "config_peer.py") }
 
 // TestTahoeReadsOurDirectories: every setting, key and address that we write is the
 // same to Tahoe.

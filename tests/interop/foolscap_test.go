@@ -81,7 +81,7 @@ func parseFURL(t testing.TB, s string) furl.FURL {
 // is a FURL for it to exercise, or "".
 func startFoolscap(t testing.TB, pem, call string) (*Process, furl.FURL) {
 	t.Helper()
-	args := []string{filepath.Join(Root(t), "tests", "interop", "testdata", "foolscap_peer.py"), pem, fmt.Sprint(FreePort(t)), "swissnum"}
+	args := []string{Script(t, "foolscap_peer.py"), pem, fmt.Sprint(FreePort(t)), "swissnum"}
 	if call != "" {
 		args = append(args, call)
 	}

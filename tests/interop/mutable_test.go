@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -79,7 +78,7 @@ func (s slots) tahoe(t *testing.T, file caps.SSKWrite, job peerJob) peerAnswer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := TryRunInput(t, time.Minute, bytes.NewReader(in), Python(t), filepath.Join(Root(t), "tests", "interop", "mutable_peer.py"))
+	text, err := TryRunInput(t, time.Minute, bytes.NewReader(in), Python(t), Script(t, "mutable_peer.py"))
 	if err != nil {
 		t.Fatal(err)
 	}

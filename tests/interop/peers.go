@@ -69,6 +69,12 @@ func Python(t testing.TB) string { return filepath.Join(NeedPeers(t), "python") 
 // Tahoe returns the path of the real tahoe command.
 func Tahoe(t testing.TB) string { return filepath.Join(NeedPeers(t), "tahoe") }
 
+// Script returns the path of one of this package's programs for the peers' Python,
+// which drive the real programs' code.
+func Script(t testing.TB, name string) string {
+	return filepath.Join(Root(t), "tests", "interop", "scripts", name)
+}
+
 // Run runs a program to its end and returns its standard output; a failure fails
 // the test with what it printed. limit bounds its time.
 func Run(t testing.TB, limit time.Duration, name string, args ...string) string {

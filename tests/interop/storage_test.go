@@ -46,7 +46,7 @@ type tahoeServers struct {
 
 func startTahoeServers(t *testing.T) *tahoeServers {
 	t.Helper()
-	cmd := exec.Command(Python(t), filepath.Join(Root(t), "tests", "interop", "scripts", "gbs_server.py"), "1790000000")
+	cmd := exec.Command(Python(t), Script(t, "gbs_server.py"), "1790000000")
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func openOurs(t *testing.T, dir string) (nurl furl.NURL, close func()) {
 // tahoeStorageClient sends Tahoe's client through a server's endpoints.
 func tahoeStorageClient(t *testing.T, nurl furl.NURL, args ...string) map[string]any {
 	t.Helper()
-	script := filepath.Join(Root(t), "tests", "interop", "scripts", "gbs_client.py")
+	script := Script(t, "gbs_client.py")
 	out := Run(t, 2*time.Minute, Python(t), append([]string{script, nurl.Text()}, args...)...)
 	var results map[string]any
 	if err := json.Unmarshal([]byte(out), &results); err != nil {

@@ -292,7 +292,7 @@ func TestWeInviteTahoe(t *testing.T) {
 // Gridsync's side, both ways and its older protocol, on the real magic-wormhole.
 func TestGridsync(t *testing.T) {
 	onBothMailboxes(t, func(t *testing.T, url string) {
-		peer := filepath.Join(Root(t), "tests", "interop", "invite_peer.py")
+		peer := Script(t, "invite_peer.py")
 		for _, mode := range []string{"send", "legacy"} {
 			p := Start(t, Python(t), peer, mode, url)
 			s, err := join(t, url, p.Printed(`code: (\S+)`))
