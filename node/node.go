@@ -265,6 +265,9 @@ func portOf(endpoint string) string {
 	return p
 }
 
+// ErrWebPort: the endpoint of the web API cannot be listened on.
+var ErrWebPort = errors.New("web.port")
+
 // serveWeb serves the local web API and says where in node.url.
 func (n *Node) serveWeb(ctx context.Context) error {
 	endpoint := n.Config.Settings.WebPort
@@ -273,7 +276,7 @@ func (n *Node) serveWeb(ctx context.Context) error {
 	}
 	l, err := n.opts.Local.Listen(ctx, endpoint)
 	if err != nil {
-		return fmt.Errorf("web.port: %w", err)
+		return fmt.Errorf("%w: %w", ErrWebPort, err)
 	}
 	var private http.Handler
 	if n.opts.Private != nil {

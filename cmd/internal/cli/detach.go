@@ -14,7 +14,7 @@ import (
 
 // detach starts the node as a process of its own and waits until it answers. Its
 // output goes to logs/warren.log in the node directory.
-func (e *env) detach(ctx context.Context) error {
+func (e *env) detach(ctx context.Context, anyWebPort bool) error {
 	exe, err := os.Executable()
 	if err != nil {
 		return err
@@ -29,6 +29,9 @@ func (e *env) detach(ctx context.Context) error {
 	}
 	defer log.Close()
 	cmd := exec.Command(exe, "-d", e.dir, "run")
+	if anyWebPort {
+		cmd.Args = append(cmd.Args, "--any-webport")
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	ownSession(cmd)
 	if err := cmd.Start(); err != nil {

@@ -110,10 +110,11 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 		e.ui.Result("the folder is %s", j.Folder)
 	}
 	e.ui.Say("start the node again later with:  warren -d %s run", e.dir)
+	// Somebody may have taken the port that was free when we began.
 	if o.detach {
-		return e.detach(ctx)
+		return e.detach(ctx, o.webPort == "")
 	}
-	return e.run(ctx, runOptions{verbose: o.verbose, network: network, handle: handle})
+	return e.run(ctx, runOptions{verbose: o.verbose, network: network, handle: handle, anyWebPort: o.webPort == ""})
 }
 
 // checkCode refuses what cannot be a code before anything is dialled.
@@ -135,7 +136,7 @@ func webPort(ctx context.Context) string {
 	const usual = "tcp:3456:interface=127.0.0.1"
 	l, err := torutil.NewLocal(&torutil.Ledger{}).Listen(ctx, usual)
 	if err != nil {
-		return "tcp:0:interface=127.0.0.1"
+		return anyWebPort
 	}
 	l.Close()
 	return usual

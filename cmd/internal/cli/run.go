@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 
 	cli "github.com/urfave/cli/v2"
 
 	"warren/cmd/internal/daemon"
 	"warren/cmd/internal/ui"
+	"warren/node"
 	"warren/node/config"
 	"warren/torutil"
 )
@@ -21,6 +23,8 @@ type runOptions struct {
 	verbose bool
 	network torutil.Network // given by join, which has one already
 	handle  *torutil.Handle
+	// anyWebPort: when the web API's port is taken, the node gets another, for good.
+	anyWebPort bool
 }
 
 func (e *env) runCommand() *cli.Command {
@@ -28,13 +32,14 @@ func (e *env) runCommand() *cli.Command {
 		Name: "run", Usage: "run the node in the foreground, until it is interrupted", ArgsUsage: "[DIR]",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "log what happens to standard error"},
+			&cli.BoolFlag{Name: "any-webport", Hidden: true, Usage: "another port for the web API when its own is taken"},
 			&cli.BoolFlag{Name: "allow-stdin-close", Hidden: true, Usage: "as in tahoe; warren never stops for that"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := e.positionalDir(c); err != nil {
 				return err
 			}
-			return e.run(c.Context, runOptions{verbose: c.Bool("verbose")})
+			return e.run(c.Context, runOptions{verbose: c.Bool("verbose"), anyWebPort: c.Bool("any-webport")})
 		},
 	}
 }
@@ -45,7 +50,7 @@ func (e *env) run(ctx context.Context, o runOptions) error {
 	if o.verbose {
 		level = slog.LevelDebug
 	}
-	err := daemon.Run(ctx, daemon.Options{
+	options := daemon.Options{
 		Dir: e.dir, Version: e.version, Log: slog.New(slog.NewTextHandler(e.ui.Err, &slog.HandlerOptions{Level: level})), Say: e.ui.Say,
 		Network: o.network, Handle: o.handle,
 		Ready: func(d *daemon.Daemon) {
@@ -56,8 +61,26 @@ func (e *env) run(ctx context.Context, o runOptions) error {
 			e.ui.Say("node running in %s", e.dir)
 		},
 		Ended: e.ended,
-	})
+	}
+	err := daemon.Run(ctx, options)
+	if o.anyWebPort && errors.Is(err, node.ErrWebPort) {
+		if err := setAnyWebPort(e.dir); err != nil {
+			return runError(e.dir, err)
+		}
+		err = daemon.Run(ctx, options)
+	}
 	return runError(e.dir, err)
+}
+
+// anyWebPort is the endpoint of a web API that takes any port; node.url says which.
+const anyWebPort = "tcp:0:interface=127.0.0.1"
+
+func setAnyWebPort(dir string) error {
+	cfg, err := config.Open(dir)
+	if err != nil {
+		return err
+	}
+	return cfg.Set(config.Setting{Section: "node", Key: "web.port", Value: anyWebPort})
 }
 
 // ended says at a process's end which connections it made: one line, which
@@ -95,6 +118,8 @@ func runError(dir string, err error) error {
 		return ui.Fail(ui.ExitTor, torHint, err)
 	case errors.Is(err, os.ErrPermission):
 		return ui.Fail(ui.ExitFailed, "is the node directory yours?", err)
+	case errors.Is(err, node.ErrWebPort):
+		return ui.Fail(ui.ExitFailed, "another program listens there: stop it, or name another endpoint as web.port in "+filepath.Join(dir, "tahoe.cfg"), fmt.Errorf("the node in %s: %w", dir, err))
 	}
 	return ui.Fail(ui.ExitFailed, "", fmt.Errorf("the node in %s: %w", dir, err))
 }
