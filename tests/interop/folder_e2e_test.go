@@ -277,7 +277,7 @@ func (s *shared) model(t *testing.T, tahoe *WebClient) {
 	}
 
 	// magic-folder's own code reads and verifies every version that we published.
-	out := Run(t, 2*time.Minute, Python(t), filepath.Join(Root(t), "tests", "interop", "folder_peer.py"), tahoe.URL, ourPersonal)
+	out := Run(t, 2*time.Minute, Python(t), Script(t, "folder_peer.py"), tahoe.URL, ourPersonal)
 	read, authors := 0, map[string]int{}
 	for line := range strings.Lines(out) {
 		var v struct {
