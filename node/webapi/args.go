@@ -112,7 +112,7 @@ func bounds(a, b string, size int64) (first, last int64, ok bool) {
 	var err error
 	if a == "" {
 		n, err := strconv.ParseInt(b, 10, 64)
-		if err != nil || n < 0 {
+		if err != nil || n < 0 || size == 0 {
 			return 0, 0, false
 		}
 		first, last = size-n, size-1

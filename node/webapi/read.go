@@ -288,6 +288,9 @@ func (l *lateStart) start() {
 }
 
 func (l *lateStart) Write(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
 	l.start()
 	return l.w.Write(p)
 }
