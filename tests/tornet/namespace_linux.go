@@ -100,11 +100,14 @@ func NewNamespace(forwards map[string]string) (*Namespace, error) {
 	return n, nil
 }
 
-// thread is an OS thread of its own, in a namespace of its own. It is never given
-// back: a thread that ends locked is thrown away by the runtime.
+// thread is an OS thread of its own, in a namespace of its own. It can never be
+// given back, and must not end either: it may have started programs before it
+// became ours, and those with a parent-death signal die with the thread that
+// started them, not with the process. So Close leaves it parked.
 func (n *Namespace) thread(ready chan<- error) {
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		runtime.UnlockOSThread()
 		ready <- fmt.Errorf("unshare: %w", err)
 		return
 	}
@@ -114,7 +117,7 @@ func (n *Namespace) thread(ready chan<- error) {
 		case f := <-n.calls:
 			f()
 		case <-n.stop:
-			return
+			select {}
 		}
 	}
 }

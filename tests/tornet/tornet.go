@@ -221,7 +221,8 @@ func (n *Network) Client(ctx context.Context, name string, extra ...string) (*Cl
 	}
 	c := &Client{SOCKS: fmt.Sprintf("127.0.0.1:%d", socks), Control: fmt.Sprintf("127.0.0.1:%d", control), node: node}
 	node.controlPort = c.Control
-	node.torrc = append(node.torrc, "ClientOnly 1", "SocksPort "+c.SOCKS+" ExtendedErrors")
+	// The port alone, which means the same: Foolscap takes nothing but a number.
+	node.torrc = append(node.torrc, "ClientOnly 1", fmt.Sprintf("SocksPort %d ExtendedErrors", socks))
 	node.torrc = append(node.torrc, extra...)
 	if err := c.Start(ctx); err != nil {
 		return nil, err
