@@ -66,7 +66,7 @@ func (e *env) createCommand(name, usage string, kind config.Kind, storage bool) 
 	if kind == config.Client {
 		flags = append(flags,
 			&cli.StringFlag{Name: "introducer", Aliases: []string{"i"}, Usage: "the introducer's FURL; @FILE or - (standard input) keep it out of the process list"},
-			&cli.StringFlag{Name: "webport", Aliases: []string{"p"}, Value: "tcp:3456:interface=127.0.0.1", Usage: "the endpoint of the local web API, or none"},
+			&cli.StringFlag{Name: "webport", Aliases: []string{"p"}, DefaultText: "tcp:3456:interface=127.0.0.1, or a free port when that is taken", Usage: "the endpoint of the local web API, or none"},
 			&cli.IntFlag{Name: "shares-needed", Usage: "how many shares bring a file back"},
 			&cli.IntFlag{Name: "shares-happy", Usage: "how many servers a stored file must be on"},
 			&cli.IntFlag{Name: "shares-total", Usage: "how many shares are made"},
@@ -95,6 +95,9 @@ func (e *env) createCommand(name, usage string, kind config.Kind, storage bool) 
 			}
 			o := createOptions{CreateOptions: config.DefaultOptions(kind, storage)}
 			o.readFlags(c)
+			if kind == config.Client && !c.IsSet("webport") {
+				o.WebPort = webPort(c.Context) // another node may have the usual one
+			}
 			return e.create(c.Context, o)
 		},
 	}
