@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -38,6 +39,12 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Setenv("TORNET_TEST_DIR", dir)
+	// The tests wait for tor more than they work.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	if shared.net != nil {
 		shared.net.Close()
@@ -188,6 +195,7 @@ func onlyTor(t *testing.T, n torutil.Network) {
 // several SocksPorts and is known by its control port only; and it comes back
 // when its tor was killed and started again.
 func TestOnionService(t *testing.T) {
+	t.Parallel()
 	serving := client(t, "serving")
 	attached := client(t, "attached", "SocksPort 127.0.0.1:auto IsolateDestAddr", "SocksPort 127.0.0.1:auto")
 	s := serve(t, serving, 1<<20)
@@ -213,6 +221,7 @@ func TestOnionService(t *testing.T) {
 
 // Two destinations never share a circuit.
 func TestIsolation(t *testing.T) {
+	t.Parallel()
 	c := client(t, "isolated")
 	local := torutil.NewLocal(&torutil.Ledger{})
 	socks := control.NewSOCKS(local.DialContext, func() ([]control.Address, error) {
@@ -298,6 +307,7 @@ func serveAt(t *testing.T, c *tornet.Client, endpoint string, size int) *server 
 // Tor is killed amid a transfer: the transfer breaks, no other way is tried, and
 // everything goes on when tor is back.
 func TestTorKilledAmidTransfer(t *testing.T) {
+	t.Parallel()
 	serving, using := client(t, "amid-serving"), client(t, "amid-using")
 	s := serveAt(t, serving, "onion:80:privateKeyFile=private/mailbox.privkey", 8<<20)
 	n, _ := open(t, torutil.Config{TCP: "tor", Tor: torutil.TorConfig{SOCKSPort: "tcp:" + using.SOCKS}})
@@ -358,6 +368,7 @@ func TestLauncher(t *testing.T) {
 // A node that launches tor is killed with -9 and starts again on the same
 // directory; the tor of the second is killed, and launched anew.
 func TestLaunched(t *testing.T) {
+	t.Parallel()
 	s := serve(t, client(t, "for-launched"), 1<<16)
 	dir := t.TempDir()
 	first := exec.Command(os.Args[0], "-test.run=^TestLauncher$")
@@ -426,6 +437,7 @@ func TestInside(t *testing.T) {
 // In a network namespace whose only way out is Tor's SOCKS port, a node works,
 // and sends no packet and no DNS query anywhere else.
 func TestNamespace(t *testing.T) {
+	t.Parallel()
 	using := client(t, "outside")
 	ns, err := tornet.NewNamespace(map[string]string{"127.0.0.1:9050": using.SOCKS})
 	if errors.Is(err, tornet.ErrNoNamespace) {
@@ -456,6 +468,7 @@ func TestNamespace(t *testing.T) {
 
 // The watch itself: what a leak would send is seen.
 func TestNamespaceSeesLeaks(t *testing.T) {
+	t.Parallel()
 	ns, err := tornet.NewNamespace(nil)
 	if errors.Is(err, tornet.ErrNoNamespace) {
 		t.Skipf("SKIP: %v", err)
@@ -516,6 +529,7 @@ func TestHolder(t *testing.T) {
 
 // A process that holds a network is killed with -9: no tor outlives it.
 func TestHolderKilled(t *testing.T) {
+	t.Parallel()
 	if err := tornet.Available(); err != nil || runtime.GOOS != "linux" {
 		t.Skipf("SKIP: that no tor is left over was not tested: %v", err)
 	}
