@@ -17,7 +17,10 @@ import (
 // concurrently; there is no goroutine between calls. Close it when nobody uses it
 // any more.
 type Group struct {
-	whole wholeSync
+	whole interface {
+		Sync() error
+		Close() error
+	}
 
 	mu      sync.Mutex // guards what follows
 	running bool
