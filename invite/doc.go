@@ -39,6 +39,8 @@ import (
 var (
 	// ErrNoInvite: no invite of that id.
 	ErrNoInvite = errors.New("no such invite")
+	// ErrName: a newcomer cannot have that name.
+	ErrName = errors.New("that name cannot be given to a newcomer")
 	// ErrTooLate: the invite has ended, or the newcomer is being taken in.
 	ErrTooLate = errors.New("too late: the invite has ended or is being accepted")
 	// ErrAmbiguous: several public mailboxes know the code's number, and

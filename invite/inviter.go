@@ -167,7 +167,7 @@ type Issued struct {
 func (i *Inviter) Offer(ctx context.Context, options Options) (Issued, error) {
 	options.Name = norm.NFC.String(options.Name)
 	if err := message.CheckName("name", options.Name); err != nil {
-		return Issued{}, fmt.Errorf("the newcomer's name: %w", err)
+		return Issued{}, fmt.Errorf("%w: %w", ErrName, errors.Unwrap(err))
 	}
 	if options.Expires == 0 {
 		options.Expires = shortLife

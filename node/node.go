@@ -265,8 +265,12 @@ func portOf(endpoint string) string {
 	return p
 }
 
-// ErrWebPort: the endpoint of the web API cannot be listened on.
-var ErrWebPort = errors.New("web.port")
+// An endpoint that cannot be listened on: the web API's, or the one at which others
+// reach the node.
+var (
+	ErrWebPort = errors.New("web.port")
+	ErrTubPort = errors.New("tub.port")
+)
 
 // serveWeb serves the local web API and says where in node.url.
 func (n *Node) serveWeb(ctx context.Context) error {

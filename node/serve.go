@@ -111,7 +111,7 @@ func (n *Node) listen(ctx context.Context) error {
 	for _, endpoint := range ports {
 		l, err := n.opts.Network.Listen(ctx, endpoint)
 		if err != nil {
-			return fmt.Errorf("tub.port: %w", err)
+			return fmt.Errorf("%w: %w", ErrTubPort, err)
 		}
 		port := sharedport.New(l)
 		n.running.Go(func() {

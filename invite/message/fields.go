@@ -21,7 +21,7 @@ var (
 	ErrMissing    = errors.New("missing")
 	ErrType       = errors.New("of the wrong type")
 	ErrLength     = errors.New("empty or too long")
-	ErrCharacters = errors.New("contains characters that are not allowed there")
+	ErrCharacters = errors.New("not free of characters that are not allowed there")
 	ErrRange      = errors.New("out of range")
 	ErrTwice      = errors.New("given twice")
 	ErrForm       = errors.New("not of the form expected")

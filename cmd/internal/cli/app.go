@@ -82,6 +82,14 @@ func (e *env) complete(c *cli.Command) {
 	for _, sub := range c.Subcommands {
 		e.complete(sub)
 	}
+	if c.Action == nil && c.Subcommands != nil {
+		c.Action = func(ctx *cli.Context) error {
+			if ctx.Args().Present() {
+				return ui.Usage("there is no command %q", c.Name+" "+ctx.Args().First())
+			}
+			return cli.ShowSubcommandHelp(ctx)
+		}
+	}
 	if run := c.Action; run != nil {
 		c.Action = func(ctx *cli.Context) error {
 			if err := e.common(ctx); err != nil {

@@ -192,5 +192,5 @@ func (e *env) folderLeave(ctx context.Context, name string, withdraw bool) error
 	if withdraw {
 		q = "?withdraw=true"
 	}
-	return node.control(ctx, "DELETE", "folders/"+pathEscape(name)+q, nil, nil)
+	return hinted(node.control(ctx, "DELETE", "folders/"+pathEscape(name)+q, nil, nil), "warren folder list shows those that there are")
 }

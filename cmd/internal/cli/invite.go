@@ -150,5 +150,5 @@ func (e *env) inviteCancel(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	return node.control(ctx, "DELETE", "invites/"+pathEscape(id), nil, nil)
+	return hinted(node.control(ctx, "DELETE", "invites/"+pathEscape(id), nil, nil), "warren invite list shows those that there are")
 }

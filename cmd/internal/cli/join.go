@@ -57,6 +57,12 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 	if err := checkCode(o.code); err != nil {
 		return err
 	}
+	if o.folder != "" {
+		// Before the code is spent.
+		if err := daemon.CheckPlace(o.folder); err != nil {
+			return ui.Fail(ui.ExitFailed, "name another directory: warren join CODE DIR (the code is still good)", err)
+		}
+	}
 	j := &daemon.Newcomer{Dir: e.dir, Direct: o.direct, WebPort: o.webPort}
 	if j.WebPort == "" {
 		j.WebPort = webPort(ctx)
@@ -128,7 +134,7 @@ func checkCode(s string) error {
 	if err == nil {
 		return nil
 	}
-	return ui.Fail(ui.ExitInvite, "a code is a number and words, as in 7-crossword-orca; ask the inviter to read it again", err)
+	return ui.Fail(ui.ExitInvite, "a code is a number and words, as in 7-crossover-clamshell; ask the inviter to read it again", err)
 }
 
 // webPort is Tahoe's usual endpoint for the web API, or, when that is taken, any.
@@ -161,7 +167,7 @@ func (e *env) folderPlace(s message.Settings, o joinOptions) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		place = filepath.Join(home, "Warren", s.Ours.Folder)
+		place = freePlace(filepath.Join(home, "Warren", s.Ours.Folder))
 		if !o.yes {
 			if place, err = e.ui.Ask("Where shall the folder go?", place); err != nil {
 				return "", err
@@ -169,6 +175,17 @@ func (e *env) folderPlace(s message.Settings, o joinOptions) (string, error) {
 		}
 	}
 	return filepath.Abs(place)
+}
+
+// freePlace is place, or place with a number added, where nothing is yet.
+func freePlace(place string) string {
+	for n, free := 2, place; n < 100; n++ {
+		if daemon.CheckPlace(free) == nil {
+			return free
+		}
+		free = fmt.Sprintf("%s-%d", place, n)
+	}
+	return place
 }
 
 // joinError gives every failure that a newcomer can meet its hint.
@@ -190,7 +207,7 @@ func joinError(err error) error {
 	case errors.Is(err, wormhole.ErrUnreachable):
 		return ui.Fail(ui.ExitFailed, "is the mailbox's address right, and is it running? nothing was spent: try again", err)
 	case errors.Is(err, daemon.ErrNotEmpty):
-		return ui.Fail(ui.ExitFailed, "name another directory: warren join CODE DIR (the code was not spent by this: "+again+" if it no longer works)", err)
+		return ui.Fail(ui.ExitFailed, "this code is spent: "+again+", and name another directory: warren join CODE DIR", err)
 	case errors.Is(err, daemon.ErrOtherGrid):
 		return ui.Fail(ui.ExitFailed, "join with a node directory of its own: warren -d DIR join CODE", err)
 	case errors.Is(err, daemon.ErrTorOnly):

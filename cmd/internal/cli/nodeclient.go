@@ -96,6 +96,9 @@ func statusError(code int, text string) error {
 		lines[i] = ui.Clean(lines[i])
 	}
 	err := errors.New(lines[0])
+	if strings.HasPrefix(text, "UploadUnhappinessError") {
+		code = http.StatusServiceUnavailable // Tahoe's web API says 500
+	}
 	switch code {
 	case http.StatusNotFound:
 		return ui.Fail(ui.ExitNotFound, "", err)
@@ -105,6 +108,15 @@ func statusError(code int, text string) error {
 		return ui.Fail(ui.ExitUsage, "", err)
 	}
 	return ui.Fail(ui.ExitFailed, "", err)
+}
+
+// hinted adds a hint to the error of something that is not there.
+func hinted(err error, hint string) error {
+	var e *ui.Error
+	if errors.As(err, &e) && e.Code == ui.ExitNotFound && e.Hint == "" {
+		return ui.Fail(e.Code, hint, e.Err)
+	}
+	return err
 }
 
 // text sends a request and returns its whole answer.

@@ -15,7 +15,7 @@ func TestFlagsFirst(t *testing.T) {
 		{"warren invite list --json", "warren invite list --json"},
 		{"warren invite cancel bob -d D", "warren invite cancel -d D bob"},
 		{"warren folder add DIR --name N", "warren folder add --name N DIR"},
-		{"warren join 7-crossword-orca DIR --yes -d D --direct", "warren join --yes -d D --direct 7-crossword-orca DIR"},
+		{"warren join 7-crossover-clamshell DIR --yes -d D --direct", "warren join --yes -d D --direct 7-crossover-clamshell DIR"},
 		{"warren put - URI:X -- -x", "warren put - URI:X -- -x"},
 		{"warren run", "warren run"},
 		{"warren", "warren"},

@@ -118,8 +118,8 @@ func runError(dir string, err error) error {
 		return ui.Fail(ui.ExitTor, torHint, err)
 	case errors.Is(err, os.ErrPermission):
 		return ui.Fail(ui.ExitFailed, "is the node directory yours?", err)
-	case errors.Is(err, node.ErrWebPort):
-		return ui.Fail(ui.ExitFailed, "another program listens there: stop it, or name another endpoint as web.port in "+filepath.Join(dir, "tahoe.cfg"), fmt.Errorf("the node in %s: %w", dir, err))
+	case errors.Is(err, node.ErrWebPort), errors.Is(err, node.ErrTubPort):
+		return ui.Fail(ui.ExitFailed, "does another program listen there? stop it, or name another endpoint in "+filepath.Join(dir, "tahoe.cfg"), fmt.Errorf("the node in %s: %w", dir, err))
 	}
 	return ui.Fail(ui.ExitFailed, "", fmt.Errorf("the node in %s: %w", dir, err))
 }

@@ -143,7 +143,7 @@ func refuse(w http.ResponseWriter, err error) {
 		code int
 	}{
 		{errRequest, http.StatusBadRequest}, {magicfolder.ErrName, http.StatusBadRequest}, {magicfolder.ErrDirectory, http.StatusBadRequest},
-		{magicfolder.ErrFolder, http.StatusConflict}, {invite.ErrTooLate, http.StatusConflict}, {invite.ErrExpires, http.StatusBadRequest},
+		{magicfolder.ErrFolder, http.StatusConflict}, {invite.ErrTooLate, http.StatusConflict}, {invite.ErrExpires, http.StatusBadRequest}, {invite.ErrName, http.StatusBadRequest},
 		{wormhole.ErrNotOurs, http.StatusBadRequest}, {ErrNoIntroducer, http.StatusBadRequest},
 		{magicfolder.ErrNoFolder, http.StatusNotFound}, {invite.ErrNoInvite, http.StatusNotFound},
 		{magicfolder.ErrUnhappy, http.StatusServiceUnavailable}, {magicfolder.ErrUnavailable, http.StatusServiceUnavailable},

@@ -119,7 +119,7 @@ func (j *Newcomer) Accept(ctx context.Context, s message.Settings, place string)
 		}
 	}
 	if cfg == nil {
-		if err := checkPlace(place); err != nil {
+		if err := CheckPlace(place); err != nil {
 			return ack, err
 		}
 		if err := config.Create(j.Dir, j.options(s)); err != nil {
@@ -164,7 +164,7 @@ func (j *Newcomer) register(ctx context.Context, cfg *config.Node, s message.Set
 			return nil
 		}
 	}
-	if err := checkPlace(place); err != nil {
+	if err := CheckPlace(place); err != nil {
 		return err
 	}
 	f, err := folders.Join(ctx, s.Ours.Folder, place, s.Ours.Participant, collective)
@@ -217,9 +217,9 @@ func (j *Newcomer) options(s message.Settings) config.CreateOptions {
 	return o
 }
 
-// checkPlace wants a place for the folder that is missing or empty: what is in a
+// CheckPlace wants a place for the folder that is missing or empty: what is in a
 // directory that is joined would be everybody's.
-func checkPlace(place string) error {
+func CheckPlace(place string) error {
 	if place == "" {
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 )
 
 // Exit codes, documented in README.md.
@@ -45,7 +46,11 @@ func Report(w io.Writer, err error) int {
 	}
 	fmt.Fprintf(w, "warren: %v\n", err)
 	var e *Error
-	if !errors.As(err, &e) {
+	switch {
+	case errors.As(err, &e):
+	case errors.Is(err, fs.ErrNotExist):
+		return ExitNotFound
+	default:
 		return ExitFailed
 	}
 	if e.Hint != "" {
