@@ -173,6 +173,16 @@ func (n *node) start(t testing.TB) {
 // answers waits until the process says that it runs.
 func (n *node) answers(t testing.TB) {
 	t.Helper()
+	run := n.run
+	n.h.t.Cleanup(func() {
+		select {
+		case <-run.Done():
+		default:
+			if n.h.t.Failed() {
+				n.h.t.Logf("%s at the end:\n%s", n.name, n.do(n.h.t, "status").out+n.do(n.h.t, "folder", "status").out)
+			}
+		}
+	})
 	interop.Eventually(t, 30*time.Second, n.name+" running", func() error {
 		select {
 		case <-n.run.Done():
