@@ -181,15 +181,27 @@ func bytesOf(line []state.Stashed) int64 {
 }
 
 // due gives the captured versions that are to be uploaded now, and notes when
-// the next delete has waited long enough.
+// the next that waits, a delete or what took a deleted file's place, is to be
+// looked at again.
 func (f *Folder) due() (map[string][]state.Stashed, error) {
 	lines, err := f.lines()
 	if err != nil {
 		return nil, err
 	}
 	now := f.now()
+	below, err := f.belowDeletes(lines, now)
+	if err != nil {
+		return nil, err
+	}
 	var next time.Time
+	if len(below) > 0 {
+		next = now.Add(f.opt.Poll)
+	}
 	for key, line := range lines {
+		if below[key] {
+			delete(lines, key)
+			continue
+		}
 		for i, v := range line {
 			at := time.Unix(v.Captured, 0).Add(f.opt.Linger)
 			if !v.Deleted || v.Snapshot != "" || f.opt.Linger < 0 || !now.Before(at) {

@@ -27,7 +27,7 @@ func (f Folder) String() string { return "folder " + f.Name }
 func (f Folder) GoString() string { return f.String() }
 
 // File is what we know about one path. Its key in the database is the path in
-// NFC; Relpath is as the disk and the snapshots have it.
+// NFC, as in the snapshots that we make; Relpath is as the disk has it.
 type File struct {
 	Relpath string `json:"relpath"`
 	// Head is the version that our Personal directory is to hold; Linked is what

@@ -56,7 +56,10 @@ func (u *Uploader) Line(ctx context.Context, author string, line []state.Stashed
 			continue
 		}
 		m := snapshot.Metadata{
-			Relpath:  v.Relpath,
+			// In NFC, whatever the disk has: Tahoe normalises the names of entries,
+			// and magic-folder 24.3 fetches a file again at every poll when the
+			// path inside is another than that of the entry.
+			Relpath:  snapshot.Key(v.Relpath),
 			Author:   snapshot.Author{Name: author, Key: u.Key.Public().(ed25519.PublicKey)},
 			Modified: v.Modified,
 			Parents:  v.Parents,
