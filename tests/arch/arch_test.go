@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -18,6 +19,23 @@ import (
 )
 
 const root = "../.."
+
+func TestMain(m *testing.M) {
+	// What go list reads in its own process, go test does not know of: a look at
+	// each file here has it run these tests again when one changes.
+	for _, top := range []string{"go.mod", "cmd", "invite", "node", "magicfolder", "torutil", "tests"} {
+		if err := filepath.WalkDir(filepath.Join(root, top), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && strings.HasSuffix(path, ".go") {
+				_, err = os.Stat(path)
+			}
+			return err
+		}); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
 
 // pkg is what `go list -json` says of a package.
 type pkg struct {
@@ -201,55 +219,139 @@ var forbidden = map[string][]string{
 	"net": {"Dial", "DialTimeout", "DialTCP", "DialUDP", "DialIP", "DialUnix", "Dialer", "Listen", "ListenTCP", "ListenUDP", "ListenPacket", "ListenUnix", "ListenIP",
 		"ListenUnixgram", "ListenMulticastUDP", "ListenConfig", "LookupHost", "LookupIP", "LookupAddr", "LookupCNAME", "LookupMX", "LookupNS", "LookupPort", "LookupSRV", "LookupTXT",
 		"ResolveTCPAddr", "ResolveUDPAddr", "ResolveIPAddr", "ResolveUnixAddr", "Resolver", "DefaultResolver", "InterfaceAddrs"},
-	"crypto/tls": {"Dial", "DialWithDialer", "Dialer", "Listen"},
-	"net/http":   {"DefaultClient", "DefaultTransport", "DefaultServeMux", "Get", "Head", "Post", "PostForm", "ListenAndServe", "ListenAndServeTLS", "ProxyFromEnvironment"},
+	"crypto/tls":            {"Dial", "DialWithDialer", "Dialer", "Listen"},
+	"syscall":               {"Socket", "Connect", "Bind", "Listen", "Sendto"},
+	"golang.org/x/sys/unix": {"Socket", "Connect", "Bind", "Listen", "Sendto"},
+	"net/http":              {"DefaultClient", "DefaultTransport", "DefaultServeMux", "Get", "Head", "Post", "PostForm", "ListenAndServe", "ListenAndServeTLS", "ProxyFromEnvironment"},
 }
 
 func TestOnlyTorutilTouchesTheNetwork(t *testing.T) {
 	// One Network, handed around: whatever else dials, listens or looks up a name
 	// leaks the user's address in Tor mode.
 	eachFile(t, func(path string, file *ast.File) {
-		names := map[string]string{} // local name -> import path
-		for _, imp := range file.Imports {
-			p := strings.Trim(imp.Path.Value, `"`)
-			local := p[strings.LastIndex(p, "/")+1:]
-			if imp.Name != nil {
-				local = imp.Name.Name
-			}
-			names[local] = p
+		for _, v := range violations(file) {
+			t.Errorf("%s: %s", path, v)
 		}
-		ast.Inspect(file, func(n ast.Node) bool {
-			switch n := n.(type) {
-			case *ast.SelectorExpr:
-				id, ok := n.X.(*ast.Ident)
-				if ok && slices.Contains(forbidden[names[id.Name]], n.Sel.Name) {
-					t.Errorf("%s: %s.%s: take a dialer or listener from torutil's Network", path, id.Name, n.Sel.Name)
-				}
-			case *ast.CompositeLit:
-				if !isSel(n.Type, names, "net/http", "Client") && !isSel(n.Type, names, "net/http", "Transport") && !isSel(n.Type, names, "net/http", "Server") {
-					return true
-				}
-				keys := map[string]bool{}
-				for _, e := range n.Elts {
-					if kv, ok := e.(*ast.KeyValueExpr); ok {
-						if k, ok := kv.Key.(*ast.Ident); ok {
-							v, isIdent := kv.Value.(*ast.Ident)
-							keys[k.Name] = !isIdent || v.Name != "nil"
-						}
+	})
+}
+
+// violations are the ways onto the network that a file takes by itself.
+func violations(file *ast.File) (found []string) {
+	names := map[string]string{} // local name -> import path
+	for _, imp := range file.Imports {
+		p := strings.Trim(imp.Path.Value, `"`)
+		local := p[strings.LastIndex(p, "/")+1:]
+		if imp.Name != nil {
+			local = imp.Name.Name
+		}
+		names[local] = p
+		if local == "." {
+			found = append(found, "a dot import hides where names come from")
+		}
+	}
+	say := func(format string, args ...any) { found = append(found, fmt.Sprintf(format, args...)) }
+	ast.Inspect(file, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.SelectorExpr:
+			id, ok := n.X.(*ast.Ident)
+			if ok && slices.Contains(forbidden[names[id.Name]], n.Sel.Name) {
+				say("%s.%s: take a dialer or listener from torutil's Network", id.Name, n.Sel.Name)
+			}
+		case *ast.ValueSpec:
+			if zeroDials(n.Type, names) && len(n.Values) == 0 {
+				say("a zero http.Client or http.Transport dials by itself")
+			}
+		case *ast.Field:
+			if zeroDials(n.Type, names) {
+				say("hold a *http.Client or *http.Transport: the zero value dials by itself")
+			}
+		case *ast.CallExpr:
+			if id, ok := n.Fun.(*ast.Ident); ok && id.Name == "new" && len(n.Args) == 1 && zeroDials(n.Args[0], names) {
+				say("a new http.Client or http.Transport dials by itself")
+			}
+		case *ast.CompositeLit:
+			keys := map[string]bool{}
+			for _, e := range n.Elts {
+				if kv, ok := e.(*ast.KeyValueExpr); ok {
+					if k, ok := kv.Key.(*ast.Ident); ok {
+						v, isIdent := kv.Value.(*ast.Ident)
+						keys[k.Name] = !isIdent || v.Name != "nil"
 					}
 				}
-				switch {
-				case isSel(n.Type, names, "net/http", "Client") && !keys["Transport"]:
-					t.Errorf("%s: http.Client without a Transport uses the default one, which dials by itself", path)
-				case isSel(n.Type, names, "net/http", "Transport") && !keys["DialContext"] && !keys["DialTLSContext"]:
-					t.Errorf("%s: http.Transport without DialContext dials by itself", path)
-				case isSel(n.Type, names, "net/http", "Transport") && keys["Proxy"]:
-					t.Errorf("%s: http.Transport with a Proxy goes around torutil", path)
-				}
 			}
-			return true
-		})
+			switch {
+			case isSel(n.Type, names, "net/http", "Client") && !keys["Transport"]:
+				say("http.Client without a Transport uses the default one, which dials by itself")
+			case isSel(n.Type, names, "net/http", "Transport") && !keys["DialContext"] && !keys["DialTLSContext"]:
+				say("http.Transport without DialContext dials by itself")
+			case isSel(n.Type, names, "net/http", "Transport") && keys["Proxy"]:
+				say("http.Transport with a Proxy goes around torutil")
+			}
+		}
+		return true
 	})
+	return found
+}
+
+func zeroDials(e ast.Expr, names map[string]string) bool {
+	return isSel(e, names, "net/http", "Client") || isSel(e, names, "net/http", "Transport")
+}
+
+func TestViolationsAreSeen(t *testing.T) {
+	// A rule that nothing can break proves nothing.
+	for _, c := range []struct {
+		imports, code string
+		want          int
+	}{
+		{`"net"`, `c, err := net.Dial("tcp", "x:1"); _, _ = c, err`, 1},
+		{`n "net"`, `var d n.Dialer; _ = d`, 1},
+		{`"net"`, `_ = net.DefaultResolver`, 1},
+		{`"net"`, `f := net.LookupHost; _ = f`, 1},
+		{`. "net"`, `_, _ = Dial("tcp", "x:1")`, 1},
+		{`"crypto/tls"`, `_, _ = tls.Dial("tcp", "x:1", nil)`, 1},
+		{`"net/http"`, `_, _ = http.Get("http://x/")`, 1},
+		{`"net/http"`, `_ = http.DefaultClient`, 1},
+		{`"net/http"`, `c := http.Client{}; _ = c`, 1},
+		{`"net/http"`, `c := &http.Client{Timeout: 1}; _ = c`, 1},
+		{`"net/http"`, `c := &http.Client{Transport: nil}; _ = c`, 1},
+		{`"net/http"`, `var c http.Client; _ = c`, 1},
+		{`"net/http"`, `c := new(http.Client); _ = c`, 1},
+		{`"net/http"`, `type t struct{ c http.Client }`, 1},
+		{`"net/http"`, `c := &http.Transport{MaxConnsPerHost: 1}; _ = c`, 1},
+		{`"net/http"`, `c := &http.Transport{DialContext: nil}; _ = c`, 1},
+		{`"net/http"`, `c := &http.Transport{DialContext: f, Proxy: http.ProxyFromEnvironment}; _ = c`, 2},
+		{`"syscall"`, `_, _ = syscall.Socket(1, 1, 0)`, 1},
+		{`"golang.org/x/sys/unix"`, `_ = unix.Connect(1, nil)`, 1},
+		{`"net/http"`, `c := &http.Client{Transport: t}; _ = c`, 0},
+		{`"net/http"`, `c := &http.Transport{DialTLSContext: f, Proxy: nil}; var p *http.Client; _, _ = c, p`, 0},
+		{`"net"`, `var c net.Conn; _, _, _ = net.SplitHostPort(""); _ = c`, 0},
+		{`net "example.org/other"`, `_ = net.Dial`, 0},
+	} {
+		source := "package p\nimport " + c.imports + "\nfunc f() {\n" + c.code + "\n}\n"
+		file, err := parser.ParseFile(token.NewFileSet(), "x.go", source, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := violations(file); len(got) != c.want {
+			t.Errorf("%s: %q, want %d", c.code, got, c.want)
+		}
+	}
+}
+
+// runners are our packages that start other programs, each with the reason.
+var runners = map[string]string{
+	"warren/torutil/control":   "starts tor",
+	"warren/cmd/internal/cli":  "join --detach starts this program anew; a missing tor is told at once",
+	"warren/cmd/internal/demo": "starts this program, as each of the people in the story",
+}
+
+func TestWhoStartsPrograms(t *testing.T) {
+	// Another program does not go through torutil.
+	for _, p := range list(t, nil, "-deps", "./cmd/warren") {
+		if room(p.ImportPath) != "" && slices.Contains(p.Imports, "os/exec") && runners[p.ImportPath] == "" {
+			t.Errorf("%s imports os/exec: list it with a reason or drop it", p.ImportPath)
+		}
+	}
 }
 
 func isSel(e ast.Expr, names map[string]string, path, name string) bool {
