@@ -25,11 +25,12 @@ peers: ## install the real programs that the tests talk to
 
 # -race needs cgo; the binary does not. What starts whole grids, or waits for
 # other people's programs, runs without it and one package after the other.
-UNITS   = ./cmd/... ./invite/... ./node/... ./magicfolder/... ./torutil/... ./tests/arch/... ./tests/gridtest/...
-STORIES = $(shell $(GO) list ./tests/... | grep -vE '/tests/(arch|gridtest|bench)(/|$$)')
+UNITS   = ./cmd/... ./invite/... ./node/... ./magicfolder/... ./torutil/... ./tests/arch/... ./tests/gridtest/... ./tests/tally/...
+STORIES = $(shell $(GO) list ./tests/... | grep -vE '/tests/(arch|gridtest|tally|bench)(/|$$)')
+TALLY   = $(GO) run ./tests/tally
 test: peers ## install what the tests need and run every test
-	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(UNITS)
-	$(GO) test -timeout 12m -p 1 $(STORIES)
+	CGO_ENABLED=1 $(GO) test -json -race -timeout 10m $(UNITS) | $(TALLY)
+	$(GO) test -json -timeout 10m -p 1 $(STORIES) | $(TALLY)
 
 bench: ## the benchmarks behind every figure that we publish
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./tests/bench/...

@@ -60,7 +60,7 @@ type node struct {
 
 func newHouse(t *testing.T) *house {
 	if err := tornet.Available(); err != nil {
-		t.Skipf("SKIP: nothing of warren over Tor was tested: %v", err)
+		interop.Skip(t, "nothing of warren over Tor was tested: %v", err)
 	}
 	if testing.Short() {
 		t.Skip("SKIP: -short: nothing of warren over Tor was tested")

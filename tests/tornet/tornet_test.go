@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"warren/tests/interop"
 	"warren/tests/tornet"
 	"warren/torutil"
 	"warren/torutil/control"
@@ -56,7 +57,7 @@ func TestMain(m *testing.M) {
 func network(t *testing.T) *tornet.Network {
 	t.Helper()
 	if err := tornet.Available(); err != nil {
-		t.Skipf("SKIP: nothing about a real Tor network was tested: %v", err)
+		interop.Skip(t, "nothing about a real Tor network was tested: %v", err)
 	}
 	if testing.Short() {
 		t.Skip("SKIP: -short: nothing about a real Tor network was tested")
