@@ -66,6 +66,9 @@ func (s *server) resolve(ctx context.Context, root caps.Cap, names []string, cre
 		for _, e := range entries {
 			if e.Name == norm {
 				next.cap, next.entry = e.Cap(), e
+				if next.cap == nil {
+					next.cap = caps.Unknown{} // it is there, and gives nothing
+				}
 				break
 			}
 		}

@@ -97,6 +97,7 @@ type stored struct {
 // every cap is read by whoever comes after; and while one program runs a directory
 // the other does not start on it.
 func TestProgramsAlternate(t *testing.T) {
+	NeedPeers(t)
 	for _, maker := range []string{"warren", "tahoe"} {
 		t.Run("made by "+maker, func(t *testing.T) {
 			t.Parallel()

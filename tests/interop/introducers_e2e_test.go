@@ -11,6 +11,7 @@ import (
 // TestIntroducers: behind our introducer and behind Tahoe's stand a storage server
 // of each kind; a client of each kind sees both and stores on both.
 func TestIntroducers(t *testing.T) {
+	NeedPeers(t)
 	for _, kind := range []string{"ours", "Tahoe's"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

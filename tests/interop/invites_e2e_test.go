@@ -37,6 +37,7 @@ func stores(t *testing.T, c *WebClient, seed uint64) {
 // newcomer to us: the node is made, runs and stores. Our node's invite makes a node
 // of Tahoe's: it starts and stores.
 func TestInvitesOfNodes(t *testing.T) {
+	NeedPeers(t)
 	t.Parallel()
 	in := StartOurIntroducer(t)
 	for i := range 2 {

@@ -69,6 +69,7 @@ func startClients(t *testing.T, furl string, needed, happy, total, servers int) 
 // servers}: each client reads what the other stored, as files and in directories
 // that both change; their web APIs answer alike; Tahoe's commands run on our node.
 func TestClientsAndServers(t *testing.T) {
+	NeedPeers(t)
 	for _, servers := range []string{"our servers", "Tahoe's servers"} {
 		t.Run(servers, func(t *testing.T) {
 			t.Parallel()
@@ -217,6 +218,7 @@ func tahoeCommands(t *testing.T, ours *WebClient) {
 // TestCapsAndShares: the two clients make the same caps, and share files that are
 // the same to the byte, on servers of both kinds.
 func TestCapsAndShares(t *testing.T) {
+	NeedPeers(t)
 	t.Parallel()
 	in := StartOurIntroducer(t)
 	stores := make([]string, 2)

@@ -129,6 +129,10 @@ var requests = []request{
 	{method: "POST", path: "/uri?t=mkdir-immutable", compare: sameText},
 	{method: "POST", path: "/uri?t=mkdir-immutable", body: `{"a": ["filenode", {"ro_uri": "{SDMFRO}"}]}`, compare: sameBegin},
 	{method: "POST", path: "/uri?t=mkdir-immutable", body: `{"a": ["dirnode", {"rw_uri": "{DIR}"}]}`, compare: sameBegin},
+	{method: "POST", path: "/uri?t=mkdir-immutable", body: `{"a": ["filenode", {"ro_uri": "", "metadata": {}}]}`, compare: sameText},
+	{method: "GET", path: "/uri/{EMPTYDIR}?t=json", compare: sameJSON},
+	{method: "GET", path: "/uri/{EMPTYDIR}/content?t=json", compare: sameJSON},
+	{method: "GET", path: "/uri/{EMPTYDIR}/content"},
 	{method: "POST", path: "/uri?t=mkdir-with-children", body: `{"a": ["filenode", {"rw_uri": "{SDMF}"}]}`, compare: sameText},
 	{method: "POST", path: "/uri?t=mkdir-with-children", body: `{"a": ["unknown", {"rw_uri": "` + futureRW + `"}]}`, compare: sameBegin},
 	{method: "POST", path: "/uri?t=mkdir-with-children", body: `{"a": ["unknown", {"rw_uri": "` + futureRW + `", "ro_uri": "` + futureRO + `"}]}`, compare: sameText},
@@ -203,6 +207,8 @@ func fixture(t testing.TB, c *WebClient) map[string]string {
 		children[name] = []any{"filenode", map[string]any{"ro_uri": caps[key], "metadata": map[string]any{"key": []any{1, "\u00fc"}}}}
 	}
 	caps["IMMDIR"] = string(c.Must(t, "POST", "/uri?t=mkdir-immutable", bytes.NewReader(mustJSON(t, children))))
+	// As in a snapshot that tells of a delete.
+	caps["EMPTYDIR"] = string(c.Must(t, "POST", "/uri?t=mkdir-immutable", strings.NewReader(`{"content": ["filenode", {"ro_uri": "", "metadata": {}}]}`)))
 	children["sdmf"] = []any{"filenode", map[string]any{"rw_uri": caps["SDMF"]}}
 	children["sub"] = []any{"dirnode", map[string]any{"rw_uri": caps["SUB"]}}
 	children["readonly"] = []any{"filenode", map[string]any{"ro_uri": caps["SDMFRO"]}}
@@ -281,7 +287,7 @@ func ask(t testing.TB, c *WebClient, caps map[string]string, r request) answer {
 // sameAnswers compares the answers of our node and Tahoe's to every request.
 func sameAnswers(t *testing.T, ours, theirs *WebClient) {
 	ourCaps, theirCaps := fixture(t, ours), fixture(t, theirs)
-	for _, name := range []string{"CHK", "LIT", "IMMDIR"} {
+	for _, name := range []string{"CHK", "LIT", "IMMDIR", "EMPTYDIR"} {
 		if ourCaps[name] != theirCaps[name] {
 			t.Errorf("%s: the caps differ", name)
 		}
