@@ -30,6 +30,7 @@ type shared struct {
 // node, on a grid that is half Tahoe's and half ours: one that magic-folder made
 // and ours joined, one that ours made and magic-folder joined.
 func TestFoldersWithMagicFolder(t *testing.T) {
+	t.Parallel() // it waits for polls most of the time
 	NeedPeers(t)
 	began := time.Now()
 	phase := func(what string) { t.Logf("%5.1f s  %s", time.Since(began).Seconds(), what) }
@@ -130,6 +131,15 @@ func (s *shared) live(t *testing.T, phase func(string)) {
 	same(t, s.realDir, s.ourDir, 2*len(names)+4)
 	phase("created both ways")
 
+	// Names that a Mac writes decomposed reach magic-folder composed, since it
+	// fetches the other form again at every poll.
+	writeIn(t, s.ourDir, "ours/u\u0308ber", "decomposed")
+	arrives(t, s.realDir, "ours/\u00fcber", "decomposed")
+	composed, err := os.Stat(filepath.Join(s.realDir, "ours/\u00fcber"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	for i := range 2 {
 		a, b := fmt.Sprintf("edit %d by magic-folder", i), fmt.Sprintf("edit %d by us", i)
 		writeIn(t, s.realDir, "ours/plain.txt", a)
@@ -145,6 +155,9 @@ func (s *shared) live(t *testing.T, phase func(string)) {
 
 	remove(t, s.ourDir, "real/plain.txt")
 	remove(t, s.ourDir, "ours/two words.txt")
+	// Told of the new file while it has the old one, magic-folder would stop.
+	remove(t, s.ourDir, "ours/@at/%41 100%")
+	writeIn(t, s.ourDir, "ours/@at/%41 100%/now a directory", "a file where a file was")
 	remove(t, s.realDir, "ours/.hidden")
 	remove(t, s.realDir, "real/.hidden")
 	for _, dir := range []string{s.ourDir, s.realDir} {
@@ -152,13 +165,17 @@ func (s *shared) live(t *testing.T, phase func(string)) {
 			vanishes(t, dir, name)
 		}
 	}
+	arrives(t, s.realDir, "ours/@at/%41 100%/now a directory", "a file where a file was")
 	phase("deleted both ways")
 
 	for i := range s.many {
 		writeIn(t, s.ourDir, fmt.Sprintf("many/ours %d", i), fmt.Sprintf("small file %d of ours", i))
 		writeIn(t, s.realDir, fmt.Sprintf("many/real %d", i), fmt.Sprintf("small file %d of magic-folder", i))
 	}
-	same(t, s.realDir, s.ourDir, 2*len(names)+2*s.many)
+	for i := range s.many {
+		arrives(t, s.realDir, fmt.Sprintf("many/ours %d", i), fmt.Sprintf("small file %d of ours", i))
+		arrives(t, s.ourDir, fmt.Sprintf("many/real %d", i), fmt.Sprintf("small file %d of magic-folder", i))
+	}
 	phase("many small files both ways")
 
 	// We delete while magic-folder edits: the edit stands, wherever it was seen
@@ -175,6 +192,9 @@ func (s *shared) live(t *testing.T, phase func(string)) {
 	arrives(t, s.ourDir, "unrelated by magic-folder", "still flowing")
 	phase("deleted against edits")
 
+	if now, err := os.Stat(filepath.Join(s.realDir, "ours/\u00fcber")); err != nil || !os.SameFile(composed, now) {
+		t.Errorf("magic-folder wrote a file again that nobody changed (%v)", err)
+	}
 	s.ours.current(t, s.folder)
 	s.real.noErrors(t, s.folder)
 	if c := s.real.conflicts(t, s.folder); len(c) > 0 {
@@ -268,7 +288,7 @@ func (s *shared) model(t *testing.T, tahoe *WebClient) {
 		}
 	}
 	// What either made and the other has is one and the same snapshot in both.
-	for _, relpath := range []string{"ours/plain.txt", "real/two words.txt", "real/ünï/日本 語/deep file", "ours/@at/%41 100%", "ours/empty",
+	for _, relpath := range []string{"ours/plain.txt", "real/two words.txt", "real/ünï/日本 語/deep file", "ours/@at/%41 100%", "ours/@at/%41 100%/now a directory", "ours/\u00fcber", "ours/empty",
 		"many/ours 3", "many/real 1", "real/plain.txt", "last by us", "last by magic-folder"} {
 		_, a := ours.child(t, snapshot.Mangle(relpath))
 		if _, b := theirs.child(t, snapshot.Mangle(relpath)); a != b {
@@ -295,6 +315,38 @@ func (s *shared) model(t *testing.T, tahoe *WebClient) {
 	if read != len(ours)-1 || authors[s.ourName] == 0 || authors[s.realName] == 0 {
 		t.Errorf("magic-folder read %d of %d heads, versions by author: %v", read, len(ours)-1, authors)
 	}
+}
+
+func writeIn(t testing.TB, dir, name, data string) {
+	t.Helper()
+	p := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p, []byte(data), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func arrives(t testing.TB, dir, name, want string) {
+	t.Helper()
+	Eventually(t, 2*time.Minute, name, func() error {
+		got, err := os.ReadFile(filepath.Join(dir, name))
+		if err == nil && string(got) != want {
+			err = fmt.Errorf("it holds %.40q", got)
+		}
+		return err
+	})
+}
+
+func vanishes(t testing.TB, dir, name string) {
+	t.Helper()
+	Eventually(t, 2*time.Minute, name+" deleted", func() error {
+		if _, err := os.Lstat(filepath.Join(dir, name)); !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("it is there: %v", err)
+		}
+		return nil
+	})
 }
 
 func remove(t testing.TB, dir, name string) {

@@ -11,6 +11,7 @@ import (
 // Two magic-folder 24.3 daemons, each on the web API of a node of ours, on a grid
 // that is ours alone, meeting through our mailbox by magic-folder's own invite.
 func TestMagicFoldersOnOurNodes(t *testing.T) {
+	t.Parallel()
 	NeedPeers(t)
 	intro := StartOurIntroducer(t)
 	for i := range 2 {
