@@ -22,6 +22,7 @@ func configPeer(t testing.TB) string { return Script(t, "config_peer.py") }
 // TestTahoeReadsOurDirectories: every setting, key and address that we write is the
 // same to Tahoe.
 func TestTahoeReadsOurDirectories(t *testing.T) {
+	t.Parallel()
 	python := Python(t)
 	intro, err := furl.Parse("pb://sisi4zenj7cxncgvdog7szg3yxbrnamy@tcp:127.0.0.1:9/introducer")
 	if err != nil {
@@ -116,6 +117,7 @@ func letGo(p *Process) {
 
 // TestOneNodeAtATime: Tahoe's node and ours keep each other out, in both directions.
 func TestOneNodeAtATime(t *testing.T) {
+	t.Parallel()
 	python := Python(t)
 	dir := filepath.Join(t.TempDir(), "node")
 	if err := config.Create(dir, config.DefaultOptions(config.Client, false)); err != nil {

@@ -92,6 +92,7 @@ func startFoolscap(t testing.TB, pem, call string) (*Process, furl.FURL) {
 // Each side connects, each side is master: calls both ways, with values of every
 // kind.
 func TestFoolscap(t *testing.T) {
+	t.Parallel()
 	pem := filepath.Join(t.TempDir(), "peer.pem")
 	p, f := startFoolscap(t, pem, "")
 	p.Kill() // it has made its certificate
@@ -230,6 +231,7 @@ func callFoolscap(t *testing.T, tub *foolscap.Tub, f furl.FURL) {
 // The certificate that Foolscap makes (RSA, in one file with its key) is one that
 // our tub runs with, under the same id.
 func TestFoolscapCertificate(t *testing.T) {
+	t.Parallel()
 	pem := filepath.Join(t.TempDir(), "peer.pem")
 	p, f := startFoolscap(t, pem, "")
 	p.Kill()

@@ -127,6 +127,7 @@ func welcomeServers(t testing.TB, c *WebClient) map[string]string {
 // The real introducer with our publisher and subscriber, a real server and a real
 // client; then it restarts. Our cache and Tahoe's hold the same bytes.
 func TestRealIntroducer(t *testing.T) {
+	t.Parallel()
 	in := StartIntroducer(t)
 	_, storageDir := StartStorage(t, in.FURL, "storage0")
 	cache := filepath.Join(t.TempDir(), "cache.yaml")
@@ -243,6 +244,7 @@ print(json.dumps(a == b))`
 // Our introducer with a real server and a real client; then it restarts, and the
 // server publishes again.
 func TestOurIntroducer(t *testing.T) {
+	t.Parallel()
 	cert := tubCertificate(t, anyTub)
 	in := startOur(t, cert, "127.0.0.1:0")
 	address := fmt.Sprintf("127.0.0.1:%d", in.furl.Hints[0].Port)
@@ -280,6 +282,7 @@ func TestOurIntroducer(t *testing.T) {
 
 // A real client whose introducer is away finds its server by a cache of ours.
 func TestTahoeStartsFromOurCache(t *testing.T) {
+	t.Parallel()
 	in := startOur(t, tubCertificate(t, anyTub), "127.0.0.1:0")
 	StartStorage(t, in.furl.Text(), "storage0")
 	cache := filepath.Join(t.TempDir(), "cache.yaml")

@@ -113,6 +113,7 @@ func mutableStore(t *testing.T, s slots, k, happy, n int) *mutable.Store {
 // changes the file, and we read and change that.
 func TestMutableShares(t *testing.T) {
 	NeedPeers(t)
+	t.Parallel()
 	ctx := context.Background()
 	for _, c := range []struct{ size, k, n, servers int }{{0, 3, 5, 5}, {1, 3, 5, 5}, {100, 1, 1, 1}, {5000, 3, 10, 4}, {300_000, 7, 10, 10}} {
 		s := newSlots(t, c.servers)
@@ -146,6 +147,7 @@ func TestMutableShares(t *testing.T) {
 // and the other way round.
 func TestDirectories(t *testing.T) {
 	NeedPeers(t)
+	t.Parallel()
 	ctx := context.Background()
 	s := newSlots(t, 5)
 	dirs := &dirnode.Dirs{Mutable: mutableStore(t, s, 3, 5, 5)}

@@ -160,6 +160,7 @@ var otherwise = map[string]any{
 // Tahoe's, at each endpoint, rightly and wrongly used; and the share files that
 // come of it are the same to the byte.
 func TestStorageEndpoints(t *testing.T) {
+	t.Parallel()
 	theirDir, ourDir := filepath.Join(t.TempDir(), "storage"), filepath.Join(t.TempDir(), "storage")
 	theirs := tahoeStorageClient(t, startTahoeServers(t).open(theirDir))
 	nurl, stop := openOurs(t, ourDir)
@@ -254,6 +255,7 @@ func sameShares(t *testing.T, ours, theirs string) {
 
 // TestStorageClientOfTahoe: our client passes its suite with Tahoe's servers.
 func TestStorageClientOfTahoe(t *testing.T) {
+	t.Parallel()
 	servers := startTahoeServers(t)
 	storagetest.Clients(t, func(t *testing.T) storage.Client {
 		var d net.Dialer
@@ -266,6 +268,7 @@ func TestStorageClientOfTahoe(t *testing.T) {
 // TestStorageDirectoryMoves: one directory, served by Tahoe, us, Tahoe, us; each
 // sees what the others did, and writes on.
 func TestStorageDirectoryMoves(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "storage")
 	servers := startTahoeServers(t)
 	first := tahoeStorageClient(t, servers.open(dir), "rightly")

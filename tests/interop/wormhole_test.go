@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -88,6 +87,7 @@ func mustJSON(t testing.TB, v any) []byte {
 // The wormhole command exchanges a text with itself and with our session, both
 // ways, through both mailbox servers.
 func TestWormholeText(t *testing.T) {
+	t.Parallel()
 	onBothMailboxes(t, func(t *testing.T, url string) {
 		program := filepath.Join(NeedPeers(t), "wormhole")
 		t.Run("wormhole to wormhole", func(t *testing.T) {
@@ -219,6 +219,7 @@ func join(t testing.TB, url, code string) (message.Settings, error) {
 }
 
 func TestOurInvite(t *testing.T) {
+	t.Parallel()
 	onBothMailboxes(t, func(t *testing.T, url string) {
 		i := inviter(t)
 		issued := offered(t, i, url)
@@ -232,6 +233,7 @@ func TestOurInvite(t *testing.T) {
 
 // A code alone finds its mailbox among several by what the real server lists.
 func TestMailboxFoundByListing(t *testing.T) {
+	t.Parallel()
 	a, b := realMailbox(t), realMailbox(t)
 	i := inviter(t)
 	issued := offered(t, i, b)
@@ -246,51 +248,9 @@ func TestMailboxFoundByListing(t *testing.T) {
 	finished(t, i, issued.ID, true)
 }
 
-// tahoe invite, and we join.
-func TestTahoeInvitesUs(t *testing.T) {
-	onBothMailboxes(t, func(t *testing.T, url string) {
-		dir := filepath.Join(t.TempDir(), "client")
-		Run(t, time.Minute, Tahoe(t), "create-client", "--introducer="+inviteFURL, "--shares-needed=2", "--shares-happy=3", "--shares-total=4", "--webport=none", dir)
-		p := Start(t, Tahoe(t), "--wormhole-server", url, "-d", dir, "invite", "bob")
-		s, err := join(t, url, p.Printed(`Invite Code for client: (\S+)`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if s.Nickname != "bob" || s.Introducer.Text() != inviteFURL || s.Encoding != (message.Encoding{Needed: 2, Happy: 3, Total: 4}) || s.Ours != nil {
-			t.Errorf("received %v", s)
-		}
-		p.Ends()
-	})
-}
-
-// We invite, tahoe create-client --join makes a directory, and the node starts.
-func TestWeInviteTahoe(t *testing.T) {
-	onBothMailboxes(t, func(t *testing.T, url string) {
-		i := inviter(t)
-		issued := offered(t, i, url)
-		dir := filepath.Join(t.TempDir(), "client")
-		web := "--webport=" + freeEndpoint(t)
-		Run(t, time.Minute, Tahoe(t), "--wormhole-server", url, "create-client", web, "--join", issued.Code.Text(), dir)
-		cfg, err := os.ReadFile(filepath.Join(dir, "tahoe.cfg"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, line := range []string{"shares.needed = 2\n", "shares.happy = 3\n", "shares.total = 4\n", "nickname = "} {
-			if !strings.Contains(string(cfg), line) {
-				t.Errorf("tahoe.cfg has no %q", line)
-			}
-		}
-		yaml, err := os.ReadFile(filepath.Join(dir, "private", "introducers.yaml"))
-		if err != nil || !strings.Contains(string(yaml), inviteFURL) {
-			t.Errorf("introducers.yaml lacks the FURL (%v)", err)
-		}
-		finished(t, i, issued.ID, false)
-		RunClient(t, Tahoe(t), dir, 0)
-	})
-}
-
 // Gridsync's side, both ways and its older protocol, on the real magic-wormhole.
 func TestGridsync(t *testing.T) {
+	t.Parallel()
 	onBothMailboxes(t, func(t *testing.T, url string) {
 		peer := Script(t, "invite_peer.py")
 		for _, mode := range []string{"send", "legacy"} {
