@@ -208,12 +208,16 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c caps.Cap, name 
 	if q := arg(r, "filename"); q != "" {
 		name = q
 	}
+	save, err := boolean(arg(r, "save"), false)
+	if err != nil {
+		return err
+	}
 	h := w.Header()
 	if si, ok := caps.Index(c); ok && !caps.IsMutable(c) {
 		// An immutable file never changes: its storage index is its version.
 		etag := `"` + si.Text() + `-"`
 		h.Set("ETag", etag)
-		if r.Header.Get("If-None-Match") == etag {
+		if matches(r.Header.Get("If-None-Match"), etag) {
 			w.WriteHeader(http.StatusNotModified)
 			return nil
 		}
@@ -241,9 +245,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c caps.Cap, name 
 	h.Set("Content-Security-Policy", "sandbox; default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'")
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("Content-Length", strconv.FormatInt(last-first+1, 10))
-	if save, err := boolean(arg(r, "save"), false); err != nil {
-		return err
-	} else if save {
+	if save {
 		h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": name}))
 	}
 	if partial {
@@ -270,6 +272,16 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c caps.Cap, name 
 	}
 	out.start()
 	return nil
+}
+
+// matches says whether an If-None-Match header names the tag.
+func matches(header, etag string) bool {
+	for tag := range strings.SplitSeq(header, ",") {
+		if tag = strings.TrimPrefix(strings.TrimSpace(tag), "W/"); tag == etag || tag == "*" {
+			return true
+		}
+	}
+	return false
 }
 
 // lateStart sends the status with the first verified byte, so that a file that
