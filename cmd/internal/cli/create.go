@@ -144,6 +144,9 @@ type created struct {
 // create makes the directory, then asks the introducer how many servers there are
 // and writes the encoding that fits them.
 func (e *env) create(ctx context.Context, o createOptions) error {
+	if err := checkMailbox(o.mailbox); err != nil {
+		return err
+	}
 	if o.introducer != "" {
 		f, err := readFURL(o.introducer, e.ui.In)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"warren/cmd/internal/daemon"
 	"warren/cmd/internal/ui"
 	"warren/invite"
+	"warren/invite/code"
 )
 
 type inviteOptions struct {
@@ -33,6 +34,9 @@ func (e *env) inviteCommand() *cli.Command {
 			}
 			life, err := lifetime(c.String("expires"))
 			if err != nil {
+				return err
+			}
+			if err := checkMailbox(c.String("mailbox")); err != nil {
 				return err
 			}
 			return e.invite(c.Context, inviteOptions{name: c.Args().First(), folder: c.String("folder"), mailbox: c.String("mailbox"), expires: life})
@@ -64,6 +68,20 @@ func lifetime(s string) (time.Duration, error) {
 	}
 	return d, nil
 }
+
+// checkMailbox refuses what is no mailbox's address; "" leaves it to the node.
+func checkMailbox(url string) error {
+	if url == "" {
+		return nil
+	}
+	if err := code.CheckMailbox(url); err != nil {
+		return ui.Fail(ui.ExitUsage, mailboxHint, err)
+	}
+	return nil
+}
+
+// mailboxHint ends an error about a mailbox's address.
+const mailboxHint = "an address looks like ws://HOST:PORT/v1"
 
 // invite asks the running node for an invite: it belongs to the node, and lives on
 // when this command has ended.

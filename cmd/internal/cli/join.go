@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	cli "github.com/urfave/cli/v2"
 
@@ -55,6 +56,9 @@ func (e *env) joinCommand() *cli.Command {
 // folder, acknowledges, and runs the node.
 func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 	if err := checkCode(o.code); err != nil {
+		return err
+	}
+	if err := checkMailbox(o.mailbox); err != nil {
 		return err
 	}
 	if o.folder != "" {
@@ -116,6 +120,12 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 		e.ui.Result("the folder is %s", j.Folder)
 	}
 	e.ui.Say("start the node again later with:  warren -d %s run", e.dir)
+	if o.direct {
+		// No tor lives there: nothing shall be left if the node is killed.
+		if err := j.Close(); err != nil {
+			return err
+		}
+	}
 	// Somebody may have taken the port that was free when we began.
 	if o.detach {
 		return e.detach(ctx, o.webPort == "")
@@ -212,6 +222,8 @@ func joinError(err error) error {
 		return ui.Fail(ui.ExitFailed, "join with a node directory of its own: warren -d DIR join CODE", err)
 	case errors.Is(err, daemon.ErrTorOnly):
 		return ui.Fail(ui.ExitTor, "leave --direct away", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return ui.Fail(ui.ExitFailed, "make room on that disk; this code is spent: "+again, err)
 	case errors.Is(err, fs.ErrPermission):
 		return ui.Fail(ui.ExitFailed, "name directories that you may write to", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	cli "github.com/urfave/cli/v2"
 
@@ -118,6 +119,8 @@ func runError(dir string, err error) error {
 		return ui.Fail(ui.ExitTor, torHint, err)
 	case errors.Is(err, os.ErrPermission):
 		return ui.Fail(ui.ExitFailed, "is the node directory yours?", err)
+	case errors.Is(err, syscall.ENOSPC):
+		return ui.Fail(ui.ExitFailed, "make room on that disk, then: warren -d "+dir+" run", fmt.Errorf("the node in %s: %w", dir, err))
 	case errors.Is(err, node.ErrWebPort), errors.Is(err, node.ErrTubPort):
 		return ui.Fail(ui.ExitFailed, "does another program listen there? stop it, or name another endpoint in "+filepath.Join(dir, "tahoe.cfg"), fmt.Errorf("the node in %s: %w", dir, err))
 	}
