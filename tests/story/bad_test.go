@@ -53,7 +53,7 @@ func TestBadCodes(t *testing.T) {
 		return v
 	}
 
-	for _, bad := range []string{"crossword-orca", "7", "7-", "seven-crossword-orca", "7-crossword orca", "7-cross/word-orca", "warren:7-crossover-clamshell@http://x/", "-7-crossover-clamshell"} {
+	for _, bad := range []string{"crossover-clamshell", "7", "7-", "seven-crossover-clamshell", "7-crossover clamshell", "7-crossover-clamshel", "7-cross/over-clamshell", "warren:7-crossover-clamshell@http://x/", "-7-crossover-clamshell"} {
 		wantError(t, h.do(t, "-d", h.path("x"), "join", "--direct", "--yes", "--", bad), 7, "", "a code is a number and words, as in 7-crossover-clamshell")
 	}
 	wantError(t, try("unknown", "999999-amusement-aztec"), 7, "nobody waits at this code", "is it typed right?")
@@ -89,7 +89,7 @@ func TestBadCodes(t *testing.T) {
 	// Mailboxes that are not there, or are none.
 	is = op.invite(t, "dave", "docs")
 	wantError(t, try("dave", is.Code, "--mailbox=ws://127.0.0.1:1/v1"), 1, "mailbox server cannot be reached", "nothing was spent: try again")
-	wantError(t, try("dave", is.Code, "--mailbox=http://127.0.0.1/"), 2, "mailbox", "ws://HOST:PORT/v1")
+	wantError(t, try("dave", is.Code, "--mailbox=http://127.0.0.1/"), 2, "not a mailbox address", "ws://HOST:PORT/v1")
 	h.untouched(t, "dave")
 
 	// An existing folder that is not empty: the code is still good afterwards.
@@ -191,6 +191,7 @@ func TestBadCommands(t *testing.T) {
 		{"invite bob --expires=nextweek", 2, "--expires=nextweek", "see --help"},
 		{"invite bob --expires=99d", 2, "--expires=99d", "see --help"},
 		{"invite bob --expires=1s", 2, "an invite lives between one minute and 31 days", ""},
+		{"invite bob --mailbox=http://x/", 2, "not a mailbox address", "ws://HOST:PORT/v1"},
 		{"invite bob --folder=none", 3, "folder", ""},
 		{"invite ../bob", 2, "that name cannot be given to a newcomer", ""},
 		{"folder add " + nowhere + "/x/y --name=a/b", 2, "name", ""},
@@ -219,6 +220,7 @@ func TestBadCommands(t *testing.T) {
 		{"-d " + nowhere + " create-client --shares-needed=5 --shares-total=3", 2, "", ""},
 		{"-d " + nowhere + " create-client --hide-ip --listen=tcp", 2, "", "see --help"},
 		{"-d " + nowhere + " create-node --hide-ip --hostname=example.org", 2, "", "use --listen=tor"},
+		{"-d " + nowhere + " create-client --mailbox=x", 2, "not a mailbox address", "ws://HOST:PORT/v1"},
 		{"-d " + nowhere + " join 7-crossover-clamshell a b", 2, "usage: warren join", "see --help"},
 	} {
 		args := strings.Fields(c.args)
@@ -288,4 +290,161 @@ func TestWebAPIRefuses(t *testing.T) {
 			t.Errorf("%s host %q origin %q: %d, want %d", c.path, c.host, c.origin, resp.StatusCode, c.want)
 		}
 	}
+}
+
+// Node directories that are odd: what Tahoe wrote wrong is read, what cannot be
+// read is said.
+func TestOddNodeDirectories(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1)
+	n := &node{h: h, name: "odd", dir: h.path("odd")}
+	h.must(t, "create-client", "--introducer="+h.furlFile, "--webport=tcp:0:interface=127.0.0.1", "--shares-needed=1", "--shares-happy=1", "--shares-total=1", n.dir)
+	path := filepath.Join(n.dir, "tahoe.cfg")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := strings.Replace(string(b), "shares.needed = 1", "shares.needed = b'1'", 1)
+	if odd == string(b) {
+		t.Fatal("tahoe.cfg has no shares.needed = 1")
+	}
+	if err := os.WriteFile(path, []byte(odd), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.start(t)
+	if !strings.Contains(n.run.Output(), "warning: ") || !strings.Contains(n.run.Output(), "shares.needed") {
+		t.Errorf("no warning of what is odd:\n%s", n.run.Output())
+	}
+	n.connected(t, 1)
+	cap := strings.TrimSpace(n.doIn(t, strings.Repeat("x", 100), "put", "-").out)
+	if got := n.must(t, "get", cap); got != strings.Repeat("x", 100) {
+		t.Errorf("got %q", got)
+	}
+	n.stop(t)
+
+	if err := os.WriteFile(path, []byte(strings.Replace(odd, "b'1'", "many", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, n.do(t, "run"), 1, "shares.needed", "")
+	if err := os.WriteFile(path, []byte(odd), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	// A private directory that is not ours.
+	if os.Getuid() == 0 {
+		for path, mode := range map[string]os.FileMode{filepath.Dir(h.dir): 0o755, h.dir: 0o755, n.dir: 0o755, path: 0o644} {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.asNobody = true
+		defer func() { h.asNobody = false }()
+	} else if err := os.Chmod(filepath.Join(n.dir, "private"), 0); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, n.do(t, "run"), 1, "permission denied", "is the node directory yours?")
+	wantError(t, n.do(t, "status"), 4, "is not running", "start it")
+	if err := os.Chmod(filepath.Join(n.dir, "private"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The newcomer's disk is full: first where the node goes, then where the folder
+// goes. Nothing is half made, the errors are true, and what fits arrives.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1)
+	tiny, small, folder := h.path("tiny"), h.path("small"), h.path("dave-folder")
+	mountSmall(t, tiny, "16k")
+	mountSmall(t, small, "64k")
+	mountSmall(t, folder, "1m")
+	op := h.client(t, "op", 1, 1, 1)
+	want := map[string]string{"a-small": "fits", "big": strings.Repeat("0123456789abcdef", 1<<17), "z-small": "fits, too"}
+	op.share(t, "docs", want)
+
+	is := op.invite(t, "carol", "docs")
+	join := func(disk, code string) result {
+		return h.do(t, "-d", filepath.Join(disk, "node"), "join", "--direct", "--yes", "--mailbox="+h.box, "--webport=tcp:0:interface=127.0.0.1", code, h.path("carol-folder"))
+	}
+	wantError(t, join(tiny, is.Code), 1, "no space left on device", "this code is spent: ask the inviter for a new code")
+	if _, err := os.Stat(filepath.Join(tiny, "node")); err == nil {
+		t.Error("a node directory was left half made")
+	}
+	interop.Eventually(t, 30*time.Second, "the operator told", func() error {
+		if v := op.invited(t, is.ID); v.State != invite.Failed || !strings.Contains(v.Reason, "newcomer") {
+			return fmt.Errorf("%s (%s)", v.State, v.Reason)
+		}
+		return nil
+	})
+
+	// Room enough to become a member, too little to run: it can go on later.
+	is = op.invite(t, "carol", "docs")
+	r := join(small, is.Code)
+	if r.code != 1 || !strings.Contains(r.out, "joined op") || !strings.Contains(r.err, "no space left on device\n  make room on that disk, then: warren -d ") {
+		t.Errorf("exit %d: %s%s", r.code, r.out, r.err)
+	}
+	if v := op.invited(t, is.ID); v.State != invite.Done {
+		t.Errorf("%s (%s)", v.State, v.Reason)
+	}
+	growSmall(t, small, "16m")
+	carol := &node{h: h, name: "carol", dir: filepath.Join(small, "node")}
+	carol.start(t)
+	holds(t, h.path("carol-folder"), want)
+	carol.stop(t)
+
+	dave, _ := h.join(t, "dave", op.invite(t, "dave", "docs").Code)
+	interop.Eventually(t, time.Minute, "what fits", func() error {
+		have := files(t, folder)
+		if have["a-small"] != "fits" || have["z-small"] != "fits, too" {
+			return fmt.Errorf("%d files", len(have))
+		}
+		if _, there := have["big"]; there {
+			t.Fatal("a file that does not fit is there")
+		}
+		f := dave.folder(t, "docs")
+		if f.State == magicfolder.StateCurrent || !strings.Contains(fmt.Sprint(f.Reason, f.Errors), "no space left") {
+			return fmt.Errorf("%s (%s) %v", f.State, f.Reason, f.Errors)
+		}
+		return nil
+	})
+	growSmall(t, folder, "64m")
+	holds(t, folder, want)
+	holds(t, h.path("op-docs"), want)
+}
+
+// A join that leaves the node in the background.
+func TestDetach(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1)
+	op := h.client(t, "op", 1, 1, 1)
+	op.share(t, "docs", map[string]string{"hello": "world"})
+	bob, folder, args := h.joinArgs("bob", op.invite(t, "bob", "docs").Code, "--detach")
+	out := h.must(t, args...)
+	if !strings.Contains(out, "joined op") || !strings.Contains(out, "the folder is "+folder) {
+		t.Errorf("it says %q", out)
+	}
+	b, err := os.ReadFile(filepath.Join(bob.dir, "running.process"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(b), &pid); err != nil {
+		t.Fatal(err)
+	}
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	holds(t, folder, map[string]string{"hello": "world"})
+	if err := p.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	interop.Eventually(t, 20*time.Second, "the end of the detached node", func() error {
+		if _, err := os.Stat(filepath.Join(bob.dir, "running.process")); err == nil {
+			return errors.New("still running")
+		}
+		return nil
+	})
+	wantError(t, bob.do(t, "status"), 4, "is not running", "start it: warren -d "+bob.dir+" run")
 }

@@ -37,6 +37,7 @@ type house struct {
 	intro     *node
 	boxProc   *interop.Process
 	servers   []*node
+	asNobody  bool       // run commands as nobody (tests that run as root)
 	mu        sync.Mutex // guards what follows
 	processes []*interop.Process
 	said      bytes.Buffer // standard error of every command
@@ -125,6 +126,9 @@ func (h *house) doIn(t testing.TB, stdin string, args ...string) result {
 	cmd.Dir = h.dir
 	cmd.Env = append(os.Environ(), "HOME="+h.dir)
 	cmd.WaitDelay = time.Second // a detached node may hold our pipes
+	if h.asNobody {
+		nobody(t, cmd)
+	}
 	var out, errOut bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errOut
 	err := cmd.Run()
