@@ -45,10 +45,15 @@ func load(t testing.TB) []vector {
 }
 
 func TestBlocksAreThoseOfZfec(t *testing.T) {
+	coders := map[[2]int]*Coder{} // the matrix of a large one takes its time to invert
 	for _, v := range load(t) {
-		c, err := New(v.K, v.N)
-		if err != nil {
-			t.Fatal(err)
+		c := coders[[2]int{v.K, v.N}]
+		if c == nil {
+			var err error
+			if c, err = New(v.K, v.N); err != nil {
+				t.Fatal(err)
+			}
+			coders[[2]int{v.K, v.N}] = c
 		}
 		blocks, err := c.Encode(c.Split(pattern(v.Size)))
 		if err != nil {
