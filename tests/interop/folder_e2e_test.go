@@ -50,7 +50,7 @@ func TestFoldersWithMagicFolder(t *testing.T) {
 		}
 		return dir
 	}
-	theirs := &shared{folder: "theirs", real: real, realName: "alice", ourName: "bob", realDir: place("theirs-real"), ourDir: place("theirs-ours"), many: 40}
+	theirs := &shared{folder: "theirs", real: real, realName: "alice", ourName: "bob", realDir: place("theirs-real"), ourDir: place("theirs-ours"), many: 30}
 	real.add(t, theirs.folder, theirs.realName, theirs.realDir)
 	theirs.collective, _ = real.dircaps(t, theirs.folder)
 	ours := joinOurs(t, intro.FURL, mailbox, theirs.collective, theirs.folder, theirs.ourName, theirs.ourDir)
@@ -297,7 +297,7 @@ func (s *shared) model(t *testing.T, tahoe *WebClient) {
 	}
 
 	// magic-folder's own code reads and verifies every version that we published.
-	out := Run(t, 2*time.Minute, Python(t), Script(t, "folder_peer.py"), tahoe.URL, ourPersonal)
+	out := Run(t, 2*time.Minute, Python(t), Script(t, "folder_peer.py"), s.ours.web(t).URL, ourPersonal)
 	read, authors := 0, map[string]int{}
 	for line := range strings.Lines(out) {
 		var v struct {
