@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,8 +49,27 @@ func TestRandomInterleavings(t *testing.T) {
 	}
 }
 
+// dice is a rand.Source for several goroutines: an upload asks the grid for two
+// things at once.
+type dice struct {
+	mu     sync.Mutex // guards source
+	source rand.Source
+}
+
+func (d *dice) Int63() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.source.Int63()
+}
+
+func (d *dice) Seed(seed int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.source.Seed(seed)
+}
+
 func randomRun(t *testing.T, seed int64) {
-	rng := rand.New(rand.NewSource(seed))
+	rng := rand.New(&dice{source: rand.NewSource(seed)})
 	w := newWorld(t)
 	for _, name := range []string{"alice", "bob", "carol"}[:2+seed%2] {
 		w.add(name, true)
