@@ -360,7 +360,10 @@ func (f *Folder) summary(st Status, s statusState, now time.Time, err error) (st
 
 func waitReason(err error, st Status) string {
 	if errors.Is(err, ErrUnhappy) {
-		return fmt.Sprintf("%v: %d files wait and go on by themselves", ErrUnhappy, st.ToUpload.Files+st.ToLink)
+		if n := st.ToUpload.Files + st.ToLink; n != 1 {
+			return fmt.Sprintf("%v: %d files wait and go on by themselves", ErrUnhappy, n)
+		}
+		return fmt.Sprintf("%v: a file waits and goes on by itself", ErrUnhappy)
 	}
 	return err.Error()
 }
