@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"warren/magicfolder"
+	"warren/node/config"
 	"warren/torutil"
 )
 
@@ -78,7 +80,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		{"invite and join", 3 * time.Minute, s.inviteAndJoin},
 		{"edits", 2 * time.Minute, s.edits},
 		{"a conflict", 2 * time.Minute, s.conflict},
-		{"two servers die", 4 * time.Minute, s.losses},
+		{"two servers die", 6 * time.Minute, s.losses},
 		{"connections", time.Minute, s.connections},
 	} {
 		sctx, cancel := context.WithTimeout(ctx, step.limit)
@@ -214,13 +216,28 @@ func (s *story) settled(ctx context.Context, p *person) error {
 
 // arrived waits until p's folder holds exactly the files of want.
 func (s *story) arrived(ctx context.Context, p *person, want map[string][32]byte) error {
-	return until(ctx, p.run, "the files at "+p.name, func() error {
+	err := until(ctx, p.run, "the files at "+p.name, func() error {
 		have, err := hashes(p.folder)
 		if err != nil {
 			return err
 		}
 		return sameFiles(want, have)
 	})
+	if err != nil {
+		return s.explain(p, err)
+	}
+	return nil
+}
+
+// explain adds to an error what the person's node says of itself.
+func (s *story) explain(p *person, err error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	text, serr := s.run(ctx, "status", "-d", p.node)
+	if serr != nil {
+		return errors.Join(err, serr)
+	}
+	return fmt.Errorf("%w\n%s", err, text)
 }
 
 func (s *story) operator(ctx context.Context) error {
@@ -233,6 +250,16 @@ func (s *story) operator(ctx context.Context) error {
 		return err
 	}
 	s.say("alice          %d storage servers known, so the encoding is %d of %d, and stored means on %d of them", made.Servers, made.Needed, made.Total, made.Happy)
+	// Two servers are going to die here, and no file may be lost by that: what is
+	// stored on four of five may not bear it.
+	cfg, err := config.Open(op.node)
+	if err != nil {
+		return err
+	}
+	if err := cfg.Set(config.Setting{Section: "client", Key: "shares.happy", Value: strconv.Itoa(servers)}); err != nil {
+		return err
+	}
+	s.say("alice          sets shares.happy = %d: stored means on all of them, so that any two may die", servers)
 	if op.run, err = s.start("alice", "run", op.node); err != nil {
 		return err
 	}
@@ -440,8 +467,10 @@ func (s *story) conflict(ctx context.Context) error {
 }
 
 func (s *story) losses(ctx context.Context) error {
-	if err := s.settled(ctx, s.op); err != nil {
-		return err
+	for _, p := range []*person{s.op, s.nc} {
+		if err := s.settled(ctx, p); err != nil {
+			return s.explain(p, err)
+		}
 	}
 	want, err := hashes(s.op.folder)
 	if err != nil {
@@ -468,13 +497,17 @@ func (s *story) losses(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if _, there := have[conflicted]; !there {
-			return errors.New(conflicted + " is missing")
-		}
+		_, there := have[conflicted]
 		delete(have, conflicted)
-		return sameFiles(want, have)
+		if err := sameFiles(want, have); err != nil {
+			return err
+		}
+		if !there {
+			return errors.New("all are there but " + conflicted)
+		}
+		return nil
 	}); err != nil {
-		return err
+		return s.explain(s.th, err)
 	}
 	s.say("carol          all %d files and the conflicted one arrived, with the same hashes, %.1f s after the invite", len(want), time.Since(before).Seconds())
 	s.say("carol          large.bin has SHA-256 %x", want["large.bin"])
