@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -88,6 +89,9 @@ type FolderRequest struct {
 	Dir    string `json:"dir"`
 	Author string `json:"author"`
 }
+
+// serversWait is how long a new folder waits for enough storage servers.
+const serversWait = 10 * time.Second
 
 // maxRequest bounds a control request's body.
 const maxRequest = 64 << 10
@@ -231,10 +235,21 @@ func (d *Daemon) addFolder(r *http.Request) (any, error) {
 		return nil, err
 	}
 	f, err := d.folders.Create(r.Context(), q.Name, q.Dir, q.Author)
+	if errors.Is(err, magicfolder.ErrUnhappy) && d.meetServers(r.Context()) {
+		f, err = d.folders.Create(r.Context(), q.Name, q.Dir, q.Author)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return f.Status(), nil
+}
+
+// meetServers waits a while for enough storage servers: a node that has just
+// started meets them one by one.
+func (d *Daemon) meetServers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, serversWait)
+	defer cancel()
+	return d.Node.Grid.Wait(ctx, d.cfg.Settings.Client.Happy) == nil
 }
 
 func (d *Daemon) syncFolder(r *http.Request) (any, error) {
