@@ -25,7 +25,7 @@ func (h *house) untouched(t testing.TB, name string) {
 			t.Errorf("%s: %s is there", name, filepath.Base(path))
 		}
 	}
-	left, err := filepath.Glob(h.path(".warren-join-*"))
+	left, err := filepath.Glob(h.path("*.join-tor"))
 	if err != nil || len(left) > 0 {
 		t.Errorf("%s: %d scratch directories are left, %v", name, len(left), err)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"warren/cmd/internal/gateway"
 	"warren/invite/message"
@@ -80,12 +79,10 @@ func (j *Newcomer) Network(ctx context.Context, progress func(torutil.Progress))
 	if j.cfg != nil {
 		return OpenNetwork(ctx, j.cfg, progress)
 	}
-	parent := filepath.Dir(j.Dir)
-	if err := os.MkdirAll(parent, 0o700); err != nil {
-		return nil, nil, err
-	}
-	var err error
-	if j.scratch, err = os.MkdirTemp(parent, ".warren-join-"); err != nil {
+	// Always the same place: what a killed try left there serves the next, and goes
+	// with it.
+	j.scratch = j.Dir + ".join-tor"
+	if err := os.MkdirAll(j.scratch, 0o700); err != nil {
 		return nil, nil, err
 	}
 	c := torutil.Config{NodeDir: j.scratch, TCP: "tor", Tor: j.Tor}
