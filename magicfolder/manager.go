@@ -121,6 +121,15 @@ func (m *Manager) start(f *running) {
 	})
 }
 
+// Retry has every folder ask the grid at once, and go on with what waits: for
+// when servers have come back.
+func (m *Manager) Retry() {
+	for _, f := range m.Folders() {
+		poke(f.wakePoll)
+		poke(f.wakePush)
+	}
+}
+
 // Folders lists the folders by name.
 func (m *Manager) Folders() []*Folder {
 	m.mu.Lock()

@@ -54,6 +54,7 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 	if err := f.refresh(ctx); err != nil {
 		return err
 	}
+	f.setReached()
 	if err := f.compareOwn(ctx); err != nil {
 		return err
 	}

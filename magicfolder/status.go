@@ -186,6 +186,16 @@ func (f *Folder) setWaiting(err error) {
 	f.stat.waiting = err
 }
 
+// setReached notes that the grid answers: whatever the last poll met, this one,
+// which may take long, is no longer offline.
+func (f *Folder) setReached() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !errors.Is(f.stat.pollErr, ErrUnhappy) {
+		f.stat.pollErr = nil
+	}
+}
+
 func (f *Folder) setPolled(err error) {
 	f.mu.Lock()
 	recovered := err == nil && (f.stat.pollErr != nil || f.stat.waiting != nil)

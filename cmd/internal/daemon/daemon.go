@@ -130,6 +130,7 @@ func Run(ctx context.Context, o Options) (err error) {
 				o.Log.Error("the folders stopped", "error", err)
 			}
 		})
+		d.running.Go(func() { d.wakeFolders(ctx) })
 	}
 	if o.Ready != nil {
 		o.Ready(d)
@@ -174,6 +175,25 @@ func (d *Daemon) openParts() (err error) {
 		Settings: d.settings, Changed: d.inviteChanged,
 	})
 	return err
+}
+
+// wakeFolders has the folders try again when enough servers are there anew to read
+// or to store: they would wait for their next poll otherwise.
+func (d *Daemon) wakeFolders(ctx context.Context) {
+	c := d.cfg.Settings.Client
+	for before := 0; ; {
+		changed := d.Node.Grid.Changed()
+		now := d.Node.Grid.Connected()
+		if before < c.Needed && now >= c.Needed || before < c.Happy && now >= c.Happy {
+			d.folders.Retry()
+		}
+		before = now
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
 }
 
 // FoldersPath is where a node directory keeps its folders' state.
