@@ -325,7 +325,12 @@ func TestBackoff(t *testing.T) {
 		}
 		// Whoever needs servers has the dead one tried at once, but not more often
 		// than every ten seconds.
-		synctest.Wait()
+		// Its own tries are half a minute apart by now: right after one of them none
+		// other gets between.
+		for last := a.count(); a.count() == last; {
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
 		time.Sleep(wakeMost + time.Millisecond)
 		before := a.count()
 		for range 100 {

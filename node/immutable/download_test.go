@@ -369,13 +369,12 @@ func testServersThatHang(t *testing.T) {
 	if took := time.Since(started); took > 20*time.Second {
 		t.Errorf("it took %v", took)
 	}
-	// A server that was slow is not asked first again.
-	before, after := 0, 0
-	g.nodes[1].set(func(n *fakeNode) { n.onRead = nil; before = n.reads })
+	// What was slow is not waited for again at every segment. (Which servers a
+	// download begins with depends on who answers first, so none is ruled out.)
+	started = time.Now()
 	mustDownload(t, c, cp, data)
-	g.nodes[1].set(func(n *fakeNode) { after = n.reads })
-	if after != before {
-		t.Errorf("%d reads from the slow server", after-before)
+	if took := time.Since(started); took > time.Second {
+		t.Errorf("the next download took %v", took)
 	}
 }
 
