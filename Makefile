@@ -23,6 +23,7 @@ demo-tor: build ## the same through a private Tor network on loopback
 peers: ## install the real programs that the tests talk to
 	./scripts/peers
 
+# -count=1: these build the binary themselves, which go's cache of results cannot see.
 # -race needs cgo; the binary does not. What starts whole grids, or waits for
 # other people's programs, runs without it and one package after the other.
 UNITS   = ./cmd/... ./invite/... ./node/... ./magicfolder/... ./torutil/... ./tests/arch/... ./tests/gridtest/... ./tests/tally/...
@@ -30,7 +31,7 @@ STORIES = $(shell $(GO) list ./tests/... | grep -vE '/tests/(arch|gridtest|tally
 TALLY   = $(GO) run ./tests/tally
 test: peers ## install what the tests need and run every test
 	CGO_ENABLED=1 $(GO) test -json -race -timeout 10m $(UNITS) | $(TALLY)
-	$(GO) test -json -timeout 10m -p 1 $(STORIES) | $(TALLY)
+	$(GO) test -json -count=1 -timeout 10m -p 1 $(STORIES) | $(TALLY)
 
 bench: ## the benchmarks behind every figure that we publish
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./tests/bench/...

@@ -94,7 +94,8 @@ func tally(in io.Reader, out io.Writer) error {
 					}
 				}
 			}
-			fmt.Fprintf(out, "%s %s %.1fs\n", word, e.Package, e.Elapsed)
+			// go test's own closing line, which others read too.
+			fmt.Fprintf(out, "%s\t%s\t%.3fs\n", word, e.Package, e.Elapsed)
 		case e.Action == "fail":
 			io.WriteString(out, text)
 			failed++
