@@ -326,9 +326,13 @@ func (n *node) until(t testing.TB, what string, limit time.Duration, cond func()
 	}
 }
 
+// patience is how long what crosses Tor is waited for: a stream whose circuit got
+// stuck is given up by tor after two minutes, and then tried anew.
+const patience = 4 * time.Minute
+
 func (n *node) connected(t testing.TB, want int) {
 	t.Helper()
-	n.becomes(t, fmt.Sprintf("%d servers", want), time.Minute, func(s status) error {
+	n.becomes(t, fmt.Sprintf("%d servers", want), patience, func(s status) error {
 		if s.connected() < want {
 			return fmt.Errorf("%+v", s.Servers)
 		}

@@ -27,7 +27,7 @@ func TestOverTor(t *testing.T) {
 	h.op.write(t, "sub/shared.bin", shared)
 	h.op.write(t, "hello.txt", []byte("hello\n"))
 	h.must(t, nil, "folder", "add", "-d", h.op.dir, "--name="+folderName, "--author=alice", h.op.folder)
-	h.op.current(t, time.Minute)
+	h.op.current(t, patience)
 	t.Run("members", func(t *testing.T) {
 		t.Run("launched tor", func(t *testing.T) { t.Parallel(); launchedTor(t, h, shared) })
 		t.Run("tor killed amid an upload", func(t *testing.T) { t.Parallel(); torKilled(t, h) })
@@ -41,12 +41,12 @@ func TestOverTor(t *testing.T) {
 func launchedTor(t *testing.T, h *house, shared []byte) {
 	bob := h.node("bob")
 	bob.run = h.start(t, nil, "join", "-d", bob.dir, "--yes", "--webport=tcp:0:interface=127.0.0.1", "--tor-launch", "--tor-torrc="+h.net.TorrcFile(), "--mailbox="+h.box, h.invite(t, "bob"), bob.folder)
-	bob.has(t, "sub/shared.bin", shared, 90*time.Second)
-	bob.has(t, "hello.txt", []byte("hello\n"), time.Minute)
+	bob.has(t, "sub/shared.bin", shared, patience)
+	bob.has(t, "hello.txt", []byte("hello\n"), patience)
 	bob.write(t, "from-bob.txt", []byte("bob was here\n"))
-	h.op.has(t, "from-bob.txt", []byte("bob was here\n"), time.Minute)
+	h.op.has(t, "from-bob.txt", []byte("bob was here\n"), patience)
 	h.op.write(t, "to-bob.txt", []byte("alice was here\n"))
-	bob.has(t, "to-bob.txt", []byte("alice was here\n"), time.Minute)
+	bob.has(t, "to-bob.txt", []byte("alice was here\n"), patience)
 
 	s, err := bob.status()
 	if err != nil {
@@ -58,7 +58,7 @@ func launchedTor(t *testing.T, h *house, shared []byte) {
 	bob.run.kill()
 	before := time.Now()
 	bob.run = h.start(t, nil, "run", bob.dir)
-	bob.becomes(t, "on Tor again", time.Minute, func(s status) error {
+	bob.becomes(t, "on Tor again", patience, func(s status) error {
 		if s.connected() < servers {
 			return fmt.Errorf("%s; %+v", s.Tor, s.Servers)
 		}
@@ -66,7 +66,7 @@ func launchedTor(t *testing.T, h *house, shared []byte) {
 	})
 	t.Logf("connected %v after kill -9 and a new start", time.Since(before).Round(time.Millisecond))
 	h.op.write(t, "to-bob.txt", []byte("alice was here again\n"))
-	bob.has(t, "to-bob.txt", []byte("alice was here again\n"), time.Minute)
+	bob.has(t, "to-bob.txt", []byte("alice was here again\n"), patience)
 }
 
 // torKilled has the tor of a member die while a large file is on its way: nothing
@@ -75,11 +75,11 @@ func torKilled(t *testing.T, h *house) {
 	tor := h.client("dave")
 	dave := h.node("dave")
 	dave.run = h.start(t, nil, "join", "-d", dave.dir, "--yes", "--webport=tcp:0:interface=127.0.0.1", "--tor-control-port=tcp:"+tor.Control, "--mailbox="+h.box, h.invite(t, "dave"), dave.folder)
-	dave.has(t, "hello.txt", []byte("hello\n"), 90*time.Second)
+	dave.has(t, "hello.txt", []byte("hello\n"), patience)
 	large := randomBytes(t, 16<<20)
 	dave.write(t, "large.bin", large)
 	// A share of it (8 MiB) is on a server in part.
-	dave.until(t, "the upload under way", time.Minute, func() error {
+	dave.until(t, "the upload under way", patience, func() error {
 		for i := range servers {
 			found := false
 			filepath.WalkDir(h.path(fmt.Sprintf("server%d/storage/shares/incoming", i)), func(path string, d fs.DirEntry, err error) error {
@@ -118,7 +118,7 @@ func torKilled(t *testing.T, h *house) {
 	before := time.Now()
 	dave.connected(t, servers)
 	t.Logf("servers connected %v after tor was back", time.Since(before).Round(time.Millisecond))
-	h.op.has(t, "large.bin", large, 2*time.Minute)
+	h.op.has(t, "large.bin", large, patience)
 }
 
 // inNamespace joins from where only Tor's SOCKS port can be reached: nothing else
@@ -150,10 +150,10 @@ func inNamespace(t *testing.T, h *house, shared []byte) {
 		t.Fatal(err)
 	}
 	carol.run = h.start(t, ns, "join", "-d", carol.dir, "--yes", "--mailbox="+h.box, h.invite(t, "carol"), carol.folder)
-	carol.has(t, "sub/shared.bin", shared, 90*time.Second)
+	carol.has(t, "sub/shared.bin", shared, patience)
 	carol.write(t, "from-carol.txt", []byte("carol was here\n"))
-	h.op.has(t, "from-carol.txt", []byte("carol was here\n"), time.Minute)
-	carol.becomes(t, "only Tor", time.Minute, func(s status) error {
+	h.op.has(t, "from-carol.txt", []byte("carol was here\n"), patience)
+	carol.becomes(t, "only Tor", patience, func(s status) error {
 		if s.Connections.Tried(torutil.ViaDirect) != 0 || s.Connections.By[torutil.ViaTor].Made == 0 {
 			t.Fatalf("connections %+v", s.Connections)
 		}
