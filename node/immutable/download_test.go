@@ -376,6 +376,17 @@ func testServersThatHang(t *testing.T) {
 	if took := time.Since(started); took > time.Second {
 		t.Errorf("the next download took %v", took)
 	}
+	// Nor is it asked for anything while quicker servers are known to hold enough.
+	before, after := 0, 0
+	g.nodes[1].set(func(n *fakeNode) {
+		n.onRead, before = nil, n.reads
+		n.onList = func(context.Context) error { time.Sleep(time.Millisecond); return nil } // in the bubble: after the others
+	})
+	mustDownload(t, c, cp, data)
+	g.nodes[1].set(func(n *fakeNode) { after = n.reads })
+	if after != before {
+		t.Errorf("%d reads from the slow server", after-before)
+	}
 }
 
 func TestReadingEndsWithItsContext(t *testing.T) {
