@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	cli "github.com/urfave/cli/v2"
+
+	"warren/node/durable"
 )
 
 type getOptions struct {
@@ -71,7 +73,7 @@ func (e *env) download(ctx context.Context, node *nodeClient, path, local string
 	if err := os.Chmod(f.Name(), 0o644); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), local)
+	return durable.Rename(f.Name(), local)
 }
 
 // cutShort says what a connection that ends early means: the node had begun to
