@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -12,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -34,11 +36,16 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // SOCKS dials through Tor's SOCKS port (RFC 1928 with the username and password
 // of RFC 1929). Each destination gets its own username and password, by which
 // Tor keeps its streams on circuits of their own (IsolateSOCKSAuth): two
-// destinations cannot be linked by a shared exit. Safe for concurrent use.
+// destinations cannot be linked by a shared exit. A destination that does not
+// answer for a while is tried over another circuit as well. Safe for concurrent use.
 type SOCKS struct {
 	dial      DialFunc
 	addresses func() ([]Address, error)
 	session   string
+	patience  time.Duration // how long one circuit is given before another is tried too
+
+	mu   sync.Mutex     // guards ways
+	ways map[string]int // destinations whose first circuit was of no use, and the one that was
 }
 
 // NewSOCKS returns a dialer over the SOCKS ports that addresses names now; they
@@ -48,12 +55,22 @@ func NewSOCKS(dial DialFunc, addresses func() ([]Address, error)) *SOCKS {
 	// circuit either.
 	var nonce [8]byte
 	rand.Read(nonce[:])
-	return &SOCKS{dial: dial, addresses: addresses, session: "warren-" + hex.EncodeToString(nonce[:])}
+	return &SOCKS{dial: dial, addresses: addresses, session: "warren-" + hex.EncodeToString(nonce[:]),
+		patience: circuitPatience, ways: map[string]int{}}
 }
 
-// handshakeTimeout bounds a dial whose context has no deadline. Tor gives up a
-// stream after two minutes (SocksTimeout).
-const handshakeTimeout = 130 * time.Second
+const (
+	// handshakeTimeout bounds a dial whose context has no deadline. Tor gives up a
+	// stream after two minutes (SocksTimeout).
+	handshakeTimeout = 130 * time.Second
+	// circuitPatience is what a stream to an onion service takes on a bad day. Tor
+	// keeps one whose circuit is stuck for its two minutes all the same.
+	circuitPatience = 20 * time.Second
+	// maxWays is how many circuits one dial tries at most.
+	maxWays = 3
+	// maxRemembered bounds ways; a grid has far fewer destinations.
+	maxRemembered = 4096
+)
 
 // DialContext opens a stream to host:port. A name in host is resolved by Tor's
 // exit, never here. The connection's RemoteAddr is the destination.
@@ -62,14 +79,80 @@ func (s *SOCKS) DialContext(ctx context.Context, host string, port uint16) (net.
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	name := net.JoinHostPort(host, strconv.Itoa(int(port)))
+	s.mu.Lock()
+	way := s.ways[name]
+	s.mu.Unlock()
+
+	type result struct {
+		conn net.Conn
+		way  int
+		err  error
+	}
+	results := make(chan result)
+	started, running := 0, 0
+	start := func() {
+		w := way + started
+		started++
+		running++
+		go func() { // its result is received below
+			conn, err := s.stream(ctx, name, w, request)
+			results <- result{conn, w, err}
+		}()
+	}
+	start()
+	more := time.NewTicker(s.patience)
+	defer more.Stop()
+	var won net.Conn
+	for running > 0 {
+		select {
+		case r := <-results:
+			running--
+			switch {
+			case r.err != nil:
+				err = cmp.Or(err, r.err)
+			case won == nil:
+				won = r.conn
+				s.remember(name, way, r.way)
+				cancel()
+			default:
+				r.conn.Close()
+			}
+		case <-more.C:
+			if started < maxWays && won == nil && ctx.Err() == nil {
+				start()
+			}
+		}
+	}
+	if won == nil {
+		return nil, err
+	}
+	return &stream{Conn: won, remote: destination(name)}, nil
+}
+
+// remember has later dials to a destination begin with the circuit that worked.
+func (s *SOCKS) remember(name string, began, won int) {
+	if began == won {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.ways) >= maxRemembered {
+		clear(s.ways)
+	}
+	s.ways[name] = won
+}
+
+// stream opens one stream, on the circuit that stands for a destination's way.
+func (s *SOCKS) stream(ctx context.Context, name string, way int, request []byte) (net.Conn, error) {
 	conn, err := s.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-	user, password := s.isolation(host, port)
+	user, password := s.isolation(name, way)
 	err = handshake(conn, user, password, request)
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -82,7 +165,7 @@ func (s *SOCKS) DialContext(ctx context.Context, host string, port uint16) (net.
 		return nil, fmt.Errorf("through tor: %w", err)
 	}
 	conn.SetDeadline(time.Time{})
-	return &stream{Conn: conn, remote: destination(net.JoinHostPort(host, strconv.Itoa(int(port))))}, nil
+	return conn, nil
 }
 
 // reach connects to the first SOCKS port that answers.
@@ -105,10 +188,10 @@ func (s *SOCKS) reach(ctx context.Context) (net.Conn, error) {
 	return nil, notReady("is tor running? nothing answers at its SOCKS port; nothing was sent another way", errors.Join(failures...))
 }
 
-// isolation gives the credentials of a destination. The password is a hash only
-// because RFC 1929 allows 255 bytes and a name with its port may be longer.
-func (s *SOCKS) isolation(host string, port uint16) (user, password string) {
-	sum := sha256.Sum256([]byte(net.JoinHostPort(host, strconv.Itoa(int(port)))))
+// isolation gives the credentials of a destination's way. The password is a hash
+// only because RFC 1929 allows 255 bytes and a name with its port may be longer.
+func (s *SOCKS) isolation(name string, way int) (user, password string) {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", name, way))
 	return s.session, hex.EncodeToString(sum[:16])
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"strings"
 	"testing"
@@ -206,6 +207,126 @@ func TestSOCKSCancel(t *testing.T) {
 	}()
 	if _, err := dialer(Address{"tcp", ln.Addr().String()}).DialContext(ctx, "example.org", 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A stream that hangs costs one circuit's patience: another circuit is tried, and
+// later dials begin with the one that worked.
+func TestSOCKSStuckCircuit(t *testing.T) {
+	const name = "example.org:1"
+	for _, stuck := range []int{1, 2} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ln.Close()
+		s := dialer(Address{"tcp", ln.Addr().String()})
+		s.patience = 50 * time.Millisecond
+		hangs := map[string]bool{}
+		for way := range stuck {
+			_, password := s.isolation(name, way)
+			hangs[password] = true
+		}
+		given, closed := make(chan string, 10), make(chan string, 10)
+		go func() { // ends with the listener
+			for {
+				conn, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer conn.Close()
+					a, _ := serveSOCKS(conn, nil)
+					if hangs[a.password] {
+						io.Copy(io.Discard, conn)
+						closed <- a.password
+						return
+					}
+					given <- a.password
+					conn.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
+					io.Copy(conn, conn)
+				}()
+			}
+		}()
+		conn, err := s.DialContext(t.Context(), "example.org", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Write([]byte("ping"))
+		b := make([]byte, 4)
+		if _, err := io.ReadFull(conn, b); err != nil || string(b) != "ping" {
+			t.Errorf("%q, %v", b, err)
+		}
+		left := maps.Clone(hangs)
+		for range stuck {
+			delete(left, <-closed)
+		}
+		if len(left) > 0 {
+			t.Error("a stuck stream stays open, or was not tried")
+		}
+		conn.Close()
+		way := s.ways[name]
+		if way < stuck {
+			t.Errorf("later dials begin with circuit %d, which hangs", way)
+		}
+		for len(given) > 0 {
+			<-given
+		}
+		s.patience = time.Hour
+		if conn, err = s.DialContext(t.Context(), "example.org", 1); err != nil {
+			t.Fatal(err)
+		}
+		_, want := s.isolation(name, way)
+		late := time.After(time.Minute)
+		for got := ""; got != want; { // on a slow machine the first dial may have tried a circuit more
+			select {
+			case got = <-given:
+			case <-late:
+				t.Fatal("the next dial does not begin with the circuit that worked")
+			}
+		}
+		conn.Close()
+	}
+}
+
+// Every circuit hangs: the dial ends with its context, and nothing stays open.
+func TestSOCKSAllStuck(t *testing.T) {
+	asked := make(chan struct{}, 10)
+	closed := make(chan struct{}, 10)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() { // ends with the listener
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				serveSOCKS(conn, nil)
+				asked <- struct{}{}
+				io.Copy(io.Discard, conn)
+				conn.Close()
+				closed <- struct{}{}
+			}()
+		}
+	}()
+	s := dialer(Address{"tcp", ln.Addr().String()})
+	s.patience = time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		for range maxWays {
+			<-asked
+		}
+		cancel()
+	}()
+	if _, err := s.DialContext(ctx, "example.org", 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	for range maxWays {
+		<-closed
 	}
 }
 
