@@ -26,9 +26,10 @@ import (
 const TempPrefix = ".warren-tmp-"
 
 // WriteFile makes path hold data, with exactly the permissions perm whatever the
-// umask is. When it returns nil the new content is on the disk under its name; when
-// it fails, or the machine does, path is as it was before. A symlink at path is
-// replaced, not followed.
+// umask is. When it returns nil the new content is on the disk under its name. When
+// it fails, or the machine does, path holds the old content or the new one, whole:
+// the new one if the name could not be synced. A symlink at path is replaced, not
+// followed.
 func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	f, err := createTemp(dir)

@@ -25,7 +25,8 @@ type Group struct {
 	mu      sync.Mutex // guards what follows
 	running bool
 	next    *round
-	patient int // rounds until a sync of the whole filesystem is tried again
+	patient int  // rounds until a sync of the whole filesystem is tried again
+	failed  bool // a sync of the whole filesystem failed: there is none any more
 }
 
 // round is what one go makes durable. One of those who wait for it leads it.
@@ -99,22 +100,27 @@ func (g *Group) do(r *round) {
 		targets += len(w.files) + len(w.dirs)
 	}
 	g.mu.Lock()
-	alone := targets < manyTargets || g.patient > 0
+	alone := targets < manyTargets || g.patient > 0 || g.failed
 	g.patient = max(0, g.patient-1)
 	g.mu.Unlock()
-	if !alone {
-		started := time.Now()
-		if err := g.whole.Sync(); err == nil {
-			if time.Since(started) > time.Duration(targets)*fairPerTarget {
-				g.mu.Lock()
-				g.patient = patience
-				g.mu.Unlock()
-			}
-			return
-		}
-		// It cannot, or it failed, and does not say for whom: one by one tells.
+	if alone {
+		g.each(r)
+		return
 	}
-	g.each(r)
+	started := time.Now()
+	err := g.whole.Sync()
+	g.mu.Lock()
+	if err == nil && time.Since(started) > time.Duration(targets)*fairPerTarget {
+		g.patient = patience
+	}
+	// It cannot, or it failed, and does not say for whom: one by one tells. Nor does
+	// the system tell twice: the file that it failed for may come in a later round,
+	// in which a sync of everything would succeed, and only its own sync fails.
+	g.failed = err != nil
+	g.mu.Unlock()
+	if err != nil {
+		g.each(r)
+	}
 }
 
 // each syncs one by one, a few at the same time.

@@ -111,6 +111,23 @@ func TestGroupTellsWhoseErrorItWas(t *testing.T) {
 	}
 }
 
+// TestGroupTrustsNoSyncAfterAFailure: the system tells of a lost write once, in
+// whichever round comes first. The file that it was of comes in a later one.
+func TestGroupTrustsNoSyncAfterAFailure(t *testing.T) {
+	files := create(t, t.TempDir(), 2*manyTargets)
+	others, lost := files[:manyTargets], files[manyTargets:]
+	lost[0].Close() // its own sync fails
+	disk := &slowDisk{err: errors.New("input/output error")}
+	g := &Group{whole: disk}
+	if err := g.Sync(others); err != nil {
+		t.Errorf("files that are on the disk: %v", err)
+	}
+	disk.err = nil // told
+	if err := g.Sync(lost); !errors.Is(err, os.ErrClosed) || disk.syncs != 1 {
+		t.Errorf("the file that was lost: %v, after %d syncs of everything", err, disk.syncs)
+	}
+}
+
 func TestGroupOnThisSystem(t *testing.T) {
 	dir := t.TempDir()
 	g := NewGroup(dir)

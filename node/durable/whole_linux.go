@@ -13,8 +13,9 @@ import (
 type wholeSync struct{ dir *os.File }
 
 // trusted are the filesystems whose syncfs waits for data, names and the medium's
-// cache. Others (FUSE, network, overlays) may not, or not in every version.
-var trusted = [...]int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC, unix.F2FS_SUPER_MAGIC}
+// cache. Others (FUSE, network, overlays) may not, or not in every version; F2FS
+// answers that all is well when its checkpoints have failed or are switched off.
+var trusted = [...]int64{unix.EXT4_SUPER_MAGIC, unix.XFS_SUPER_MAGIC, unix.BTRFS_SUPER_MAGIC}
 
 func openWhole(path string) wholeSync {
 	var stat unix.Statfs_t
@@ -30,22 +31,33 @@ func openWhole(path string) wholeSync {
 }
 
 // tellsErrors says whether this kernel's syncfs reports data that could not be
-// written: since 5.8.
+// written (since 5.8) and what the filesystem itself failed at, as the journal
+// (since 5.17).
 func tellsErrors() bool {
 	var name unix.Utsname
-	if unix.Uname(&name) != nil {
-		return false
-	}
+	return unix.Uname(&name) == nil && tellsErrorsSince(unix.ByteSliceToString(name.Release[:]))
+}
+
+func tellsErrorsSince(release string) bool {
 	var major, minor int
-	_, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
-	return err == nil && (major > 5 || major == 5 && minor >= 8)
+	_, err := fmt.Sscanf(release, "%d.%d", &major, &minor)
+	return err == nil && (major > 5 || major == 5 && minor >= 17)
 }
 
 func (w wholeSync) Sync() error {
 	if w.dir == nil {
 		return errors.ErrUnsupported
 	}
-	return unix.Syncfs(int(w.dir.Fd()))
+	// Not Fd: closed at this moment, its number could be another filesystem's file.
+	conn, err := w.dir.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	if err := conn.Control(func(fd uintptr) { serr = unix.Syncfs(int(fd)) }); err != nil {
+		return err
+	}
+	return serr
 }
 
 func (w wholeSync) Close() error {
