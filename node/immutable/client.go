@@ -51,11 +51,12 @@ type Config struct {
 	// QueryTimeout bounds one question to a server (what do you hold, will you
 	// take this): 30 s if zero.
 	QueryTimeout time.Duration
-	// StallTimeout bounds one write or read of at most a megabyte: 2 min if zero.
+	// StallTimeout bounds one write or read of at most a megabyte (much less while
+	// the line is slow): 2 min if zero.
 	StallTimeout time.Duration
-	// HedgeAfter is the longest time that a block is waited for before another
-	// server is asked as well: 3 s if zero. Servers that have been quicker so far
-	// are waited for less.
+	// HedgeAfter is how long a block is waited for before another server is asked as
+	// well: 3 s if zero. Servers that have been quicker so far are waited for less,
+	// and all of them for longer when k of them are known to need it.
 	HedgeAfter time.Duration
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -124,11 +125,83 @@ func TestManyReadersOfOneFile(t *testing.T) {
 	}
 }
 
+// One reader gives up, for a reason of its own, while another waits for the same
+// segment: the other fetches it.
+func TestAReadersReasonIsItsOwn(t *testing.T) { synctest.Test(t, testAReadersReasonIsItsOwn) }
+
+func testAReadersReasonIsItsOwn(t *testing.T) {
+	g := newGrid(t, 3)
+	c := newClient(t, g, 2, 3, 3, func(cfg *Config) { cfg.SegmentSize = 40_000 })
+	data := pattern(200_000)
+	f, err := c.Open(t.Context(), mustUpload(t, c, data).Cap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	p := make([]byte, 100)
+	if _, err := f.ReadAt(t.Context(), p, 0); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range g.nodes {
+		n.set(func(n *fakeNode) {
+			n.onRead = func(ctx context.Context, _ int, _, _ uint64) error { return hang(ctx) }
+		})
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	first, second := make(chan error, 1), make(chan error, 1)
+	go func() {
+		_, err := f.ReadAt(ctx, make([]byte, 100), 150_000)
+		first <- err
+	}()
+	synctest.Wait()
+	go func() {
+		_, err := f.ReadAt(t.Context(), p, 150_000)
+		second <- err
+	}()
+	synctest.Wait()
+	for _, n := range g.nodes {
+		n.set(func(n *fakeNode) { n.onRead = nil })
+	}
+	cancel(errDied)
+	if err := <-first; !errors.Is(err, errDied) {
+		t.Errorf("the first: %v", err)
+	}
+	if err := <-second; err != nil || !bytes.Equal(p, data[150_000:150_100]) {
+		t.Errorf("the second: %v", err)
+	}
+}
+
+func TestReadsEndWhenTheFileIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGrid(t, 3)
+		c := newClient(t, g, 2, 3, 3)
+		f, err := c.Open(t.Context(), mustUpload(t, c, pattern(5000)).Cap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range g.nodes {
+			n.set(func(n *fakeNode) {
+				n.onRead = func(ctx context.Context, _ int, _, _ uint64) error { return hang(ctx) }
+			})
+		}
+		done := make(chan error, 1)
+		go func() { done <- f.WriteRange(t.Context(), io.Discard, 0, -1) }()
+		synctest.Wait()
+		f.Close()
+		if err := <-done; !errors.Is(err, fs.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-func TestCostFollowsTheRange(t *testing.T) {
+// In fake time, as TestServersThatHang: what is slow is asked twice.
+func TestCostFollowsTheRange(t *testing.T) { synctest.Test(t, testCostFollowsTheRange) }
+
+func testCostFollowsTheRange(t *testing.T) {
 	g := newGrid(t, 3)
 	c := newClient(t, g, 2, 3, 3, func(cfg *Config) { cfg.SegmentSize = 128 << 10 })
 	data := pattern(20 << 20)
@@ -152,6 +225,10 @@ func TestCostFollowsTheRange(t *testing.T) {
 }
 
 func TestSmallFilesTakeOneReadAShare(t *testing.T) {
+	synctest.Test(t, testSmallFilesTakeOneReadAShare)
+}
+
+func testSmallFilesTakeOneReadAShare(t *testing.T) {
 	g := newGrid(t, 3)
 	c := newClient(t, g, 2, 3, 3)
 	data := pattern(10000)
@@ -253,6 +330,42 @@ func TestDamagedSharesAreReplaced(t *testing.T) {
 		mustDownload(t, c, chk, data)
 		for _, n := range g.nodes {
 			n.set(func(n *fakeNode) { n.lie = nil })
+		}
+	}
+}
+
+// However many blocks are wrong, a server hears once of each share.
+func TestAdvisoriesAreFew(t *testing.T) {
+	g := newGrid(t, 3)
+	c := newClient(t, g, 2, 3, 3, func(cfg *Config) { cfg.SegmentSize = 4096 })
+	data := pattern(1 << 20)
+	chk := mustUpload(t, c, data).Cap.(caps.CHK)
+	s, err := newShape(2, 3, 1<<20, 4096)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLayout(s)
+	for _, n := range g.nodes[:2] {
+		n.lie = func(_ int, off uint64, b []byte) []byte {
+			if off >= l.blocks && off < l.blocks+512<<10 && len(b) <= 2048 {
+				b = make([]byte, len(b))
+			}
+			return b
+		}
+	}
+	f, err := c.Open(t.Context(), chk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := range int64(20) {
+		if _, err := f.ReadAt(t.Context(), make([]byte, 10), at*4096); !errors.Is(err, ErrNotEnoughShares) {
+			t.Fatalf("segment %d: %v", at, err)
+		}
+	}
+	f.Close()
+	for _, n := range g.nodes[:2] {
+		if len(n.advised) != 1 {
+			t.Errorf("%s: %d advisories", n.id, len(n.advised))
 		}
 	}
 }

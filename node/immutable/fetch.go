@@ -123,7 +123,7 @@ func (f *File) measure(ctx context.Context) (shape, error) {
 	if s, ok := f.known(); ok {
 		return s, nil
 	}
-	err := f.gather(ctx, f.cap.Needed, 1, func(_ context.Context, r *remote) ([]byte, error) {
+	err := f.gather(ctx, f.cap.Needed, 1, 0, func(_ context.Context, r *remote) ([]byte, error) {
 		// Not the call's context: the shares that are not first will be wanted, too.
 		return nil, r.prepare(f.ctx)
 	}, nil)
@@ -138,7 +138,7 @@ func (f *File) measure(ctx context.Context) (shape, error) {
 func (f *File) assemble(ctx context.Context, segment int) ([]byte, error) {
 	s, _ := f.known()
 	blocks := make(map[int][]byte, s.k)
-	err := f.gather(ctx, s.k, s.k, func(ctx context.Context, r *remote) ([]byte, error) {
+	err := f.gather(ctx, s.k, s.k, s.blockLen(segment), func(ctx context.Context, r *remote) ([]byte, error) {
 		return r.block(ctx, segment)
 	}, blocks)
 	if err != nil {
@@ -196,10 +196,11 @@ type attempt struct {
 
 // gather calls get for shares with different numbers until want of them have
 // succeeded, at least width at a time. Shares that fail are replaced by others at
-// once, shares that are slow are joined by others and may still win. Blocks, if
-// not nil, receives what get returned, by share number.
-func (f *File) gather(ctx context.Context, width, want int, get func(context.Context, *remote) ([]byte, error), blocks map[int][]byte) error {
-	ctx, cancel := context.WithCancel(ctx)
+// once, shares that are slow for size bytes are joined by others and may still
+// win. Blocks, if not nil, receives what get returned, by share number.
+func (f *File) gather(ctx context.Context, width, want, size int, get func(context.Context, *remote) ([]byte, error), blocks map[int][]byte) error {
+	asked := ctx
+	ctx, cancel := context.WithCancel(asked)
 	defer cancel()
 	defer context.AfterFunc(f.ctx, cancel)()
 
@@ -209,8 +210,11 @@ func (f *File) gather(ctx context.Context, width, want int, get func(context.Con
 	good := map[int]bool{}
 	var last error
 	for len(good) < want {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+		switch {
+		case asked.Err() != nil:
+			return context.Cause(asked)
+		case ctx.Err() != nil:
+			return errClosed
 		}
 		active := map[int]bool{} // shares that are on their way in good time
 		load := map[string]int{}
@@ -221,22 +225,24 @@ func (f *File) gather(ctx context.Context, width, want int, get func(context.Con
 			}
 		}
 		f.mu.Lock()
+		if f.closed {
+			f.mu.Unlock()
+			return errClosed
+		}
 		for len(good)+len(active) < max(width, want) {
-			r := f.choose(tried, good, active, load)
+			r := f.choose(tried, good, active, load, size)
 			if r == nil {
 				break
 			}
 			tried[r], r.used = true, true
 			a := &attempt{r: r, started: time.Now()}
-			if !f.spawn(func() {
+			f.spawn(func() {
 				a.data, a.err = get(ctx, a.r)
 				select {
 				case results <- a:
 				case <-ctx.Done():
 				}
-			}) {
-				break
-			}
+			})
 			running[a] = true
 			active[r.share] = true
 			load[r.server.ID]++
@@ -245,7 +251,7 @@ func (f *File) gather(ctx context.Context, width, want int, get func(context.Con
 		if short && f.asking == 0 && len(f.unasked) > 0 {
 			f.widen()
 		}
-		news, asking := f.news, f.asking
+		news, asking, most := f.news, f.asking, f.longest(size)
 		if last == nil {
 			last = f.last
 		}
@@ -254,7 +260,7 @@ func (f *File) gather(ctx context.Context, width, want int, get func(context.Con
 			return &NotEnoughSharesError{Found: len(good), Needed: f.cap.Needed, Last: last}
 		}
 
-		timer := time.NewTimer(f.patience(running))
+		timer := time.NewTimer(f.patience(running, most, size))
 		select {
 		case a := <-results:
 			delete(running, a)
@@ -263,7 +269,7 @@ func (f *File) gather(ctx context.Context, width, want int, get func(context.Con
 				f.failed(ctx, a)
 				break
 			}
-			f.c.speeds.answered(a.r.server.ID, time.Since(a.started))
+			f.c.speeds.answered(a.r.server.ID)
 			good[a.r.share] = true
 			if blocks != nil && len(blocks) < want {
 				blocks[a.r.share] = a.data
@@ -271,7 +277,7 @@ func (f *File) gather(ctx context.Context, width, want int, get func(context.Con
 		case <-news:
 		case <-timer.C:
 			for a := range running {
-				if !a.overdue && time.Since(a.started) >= f.allowance(a.r.server.ID) {
+				if !a.overdue && time.Since(a.started) >= f.allowance(a.r.server.ID, most, size) {
 					a.overdue = true
 					f.c.speeds.failed(a.r.server.ID)
 				}
@@ -284,7 +290,7 @@ func (f *File) gather(ctx context.Context, width, want int, get func(context.Con
 }
 
 // choose picks the most promising share that has not been tried. f.mu is held.
-func (f *File) choose(tried map[*remote]bool, good, active map[int]bool, load map[string]int) *remote {
+func (f *File) choose(tried map[*remote]bool, good, active map[int]bool, load map[string]int, size int) *remote {
 	var best *remote
 	var bestSpeed speed
 	for _, r := range f.remotes {
@@ -296,7 +302,7 @@ func (f *File) choose(tried map[*remote]bool, good, active map[int]bool, load ma
 			cmp.Compare(v.demerits, bestSpeed.demerits),
 			cmp.Compare(load[r.server.ID], load[best.server.ID]),
 			first(r.used, best.used),
-			cmp.Compare(v.block, bestSpeed.block),
+			cmp.Compare(v.expect(size), bestSpeed.expect(size)),
 		) < 0 {
 			best, bestSpeed = r, v
 		}
@@ -315,21 +321,46 @@ func first(a, b bool) int {
 	return 1
 }
 
-// allowance is how long a server may take before it counts as slow.
-func (f *File) allowance(id string) time.Duration {
+// tardy is how many times as long as expected an answer may take.
+const tardy = 4
+
+// longest is how long any server may take for size bytes. When even the k quickest
+// need long, it is the line that is slow: asking more servers would make it slower.
+// f.mu is held.
+func (f *File) longest(size int) time.Duration {
+	seen := map[string]bool{}
+	var known []time.Duration
+	for _, r := range f.remotes {
+		if seen[r.server.ID] {
+			continue
+		}
+		seen[r.server.ID] = true
+		if t := f.c.speeds.get(r.server.ID).expect(size); t > 0 {
+			known = append(known, t)
+		}
+	}
 	most := f.c.cfg.HedgeAfter
-	if v := f.c.speeds.get(id); v.block > 0 {
-		return min(most, max(4*v.block, minHedge))
+	if k := min(f.cap.Needed, len(seen)); len(known) >= k && k > 0 {
+		slices.Sort(known)
+		most = max(most, tardy*known[k-1])
+	}
+	return most
+}
+
+// allowance is how long a server may take for size bytes before it counts as slow.
+func (f *File) allowance(id string, most time.Duration, size int) time.Duration {
+	if t := f.c.speeds.get(id).expect(size); t > 0 {
+		return min(most, max(tardy*t, minHedge))
 	}
 	return most
 }
 
 // patience is the time until the next of those running is overdue.
-func (f *File) patience(running map[*attempt]bool) time.Duration {
+func (f *File) patience(running map[*attempt]bool, most time.Duration, size int) time.Duration {
 	wait := f.c.cfg.StallTimeout
 	for a := range running {
 		if !a.overdue {
-			wait = min(wait, f.allowance(a.r.server.ID)-time.Since(a.started))
+			wait = min(wait, f.allowance(a.r.server.ID, most, size)-time.Since(a.started))
 		}
 	}
 	return max(wait, 0)
@@ -354,6 +385,10 @@ func (f *File) failed(ctx context.Context, a *attempt) {
 	reason := a.err.Error()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if a.r.advised { // of another block: once is enough
+		return
+	}
+	a.r.advised = true
 	f.spawn(func() {
 		// A courtesy: it must not hold up Close for long.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"time"
 
 	"warren/node/caps"
 	"warren/node/erasure"
@@ -16,6 +17,7 @@ import (
 )
 
 // Read-ahead and cache are counted in bytes, with room for two segments at least.
+// On a slow line less is read ahead: segments that share it delay the first.
 const (
 	readAhead    = 6 << 20
 	maxAhead     = 8
@@ -25,6 +27,8 @@ const (
 
 // ErrRange says that a read starts outside the file.
 var ErrRange = errors.New("immutable: offset outside the file")
+
+var errClosed = fmt.Errorf("immutable: the file is closed: %w", fs.ErrClosed)
 
 // File reads ranges of one immutable file. It is safe for concurrent use. Every
 // byte that it returns has been proven against the capability. Close it.
@@ -134,7 +138,7 @@ func (f *File) WriteRange(ctx context.Context, w io.Writer, off, n int64) error 
 		return err
 	}
 	if err := f.ctx.Err(); err != nil {
-		return fmt.Errorf("immutable: the file is closed: %w", fs.ErrClosed)
+		return errClosed
 	}
 	s, err := f.measure(ctx)
 	if err != nil {
@@ -146,26 +150,36 @@ func (f *File) WriteRange(ctx context.Context, w io.Writer, off, n int64) error 
 	defer cancel()
 	type result struct {
 		data []byte
+		took time.Duration
 		err  error
 	}
 	first, last := int(pos/s.segmentSize), int((end-1)/s.segmentSize)
 	ahead := min(max(readAhead/int(s.segmentSize), 2), maxAhead)
 	pending := make([]chan result, 0, ahead)
-	next := first
+	next, window := first, 1
 	for i := first; i <= last; i++ {
-		for ; next <= last && len(pending) < ahead; next++ {
+		for ; next <= last && len(pending) < window; next++ {
 			ch := make(chan result, 1)
 			pending = append(pending, ch)
 			segment := next
 			wg.Go(func() {
+				started := time.Now()
 				data, err := f.segment(ctx, segment)
-				ch <- result{data, err}
+				ch <- result{data, time.Since(started), err}
 			})
 		}
 		got := <-pending[0]
 		pending = pending[1:]
 		if got.err != nil {
 			return got.err
+		}
+		switch {
+		case got.took < quick:
+			window = min(2*window, ahead)
+		case got.took < slow:
+			window = max(window, 2) // one is on its way while w takes the other
+		default:
+			window = max(window/2, 1)
 		}
 		start := uint64(i) * s.segmentSize
 		part := got.data[pos-start : min(end-start, uint64(len(got.data)))]
@@ -203,8 +217,11 @@ func (b *fixed) Write(p []byte) (int, error) {
 // segmentEntry is a segment that is cached or being fetched.
 type segmentEntry struct {
 	done chan struct{}
-	data []byte // set before done is closed
+	// Set before done is closed; off says that err is only that the one who fetched
+	// it gave up.
+	data []byte
 	err  error
+	off  bool
 }
 
 // segment returns one segment's plaintext, which the caller must not change.
@@ -217,6 +234,7 @@ func (f *File) segment(ctx context.Context, i int) ([]byte, error) {
 			f.segs[i] = e
 			f.mu.Unlock()
 			e.data, e.err = f.assemble(ctx, i)
+			e.off = e.err != nil && ctx.Err() != nil
 			f.keep(i, e)
 			close(e.done)
 			return e.data, e.err
@@ -227,15 +245,11 @@ func (f *File) segment(ctx context.Context, i int) ([]byte, error) {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
-		// Whoever fetched it may have been called off; that is not our error.
-		if e.err == nil || ctx.Err() == nil && !errors.Is(e.err, context.Canceled) && !errors.Is(e.err, context.DeadlineExceeded) {
+		if !e.off {
 			return e.data, e.err
 		}
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
-		}
-		if f.ctx.Err() != nil {
-			return nil, e.err
 		}
 	}
 }

@@ -250,8 +250,23 @@ func FuzzChain(f *testing.F) {
 	f.Add(make([]byte, 68))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := parseChain(b)
-		if err == nil && len(m) > len(b)/chainItem {
-			t.Fatal("more nodes than items")
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Fatal(err)
+			}
+			return
+		}
+		// Every item is in the chain as it was said, and nothing else is.
+		said := map[int]bool{}
+		for ; len(b) > 0; b = b[chainItem:] {
+			node := int(binary.BigEndian.Uint16(b))
+			if h, ok := m[node]; !ok || h != [32]byte(b[2:chainItem]) {
+				t.Fatalf("node %d is another", node)
+			}
+			said[node] = true
+		}
+		if len(m) > len(said) {
+			t.Fatalf("%d nodes, %d were said", len(m), len(said))
 		}
 	})
 }

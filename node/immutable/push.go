@@ -10,18 +10,11 @@ import (
 	"warren/node/grid"
 )
 
-// Write sizes. Every share has two buffers of the current size; many shares get
-// smaller ones, so that all of them stay within pushMemory.
+// pushMemory bounds the buffers of one upload. Every share has three of the current
+// size (filling, waiting, being sent); many shares get smaller ones.
 const (
-	firstWrite = 256 << 10
-	minWrite   = 64 << 10
-	maxWrite   = 1 << 20
 	pushMemory = 32 << 20
-	// A write that took less than quick makes the next one larger, one that took
-	// more than slow smaller: large writes are cheap, but a slow line must not run
-	// into the stall timeout.
-	quick = 2 * time.Second
-	slow  = 15 * time.Second
+	buffers    = 3
 )
 
 // pusher writes the shares of one placement, each from its own goroutine.
@@ -58,13 +51,13 @@ var errIncomplete = errors.New("immutable: the server says that the share is inc
 // calls finish, and, whatever happened, wait. Cancelling ctx ends the writers.
 func newPusher(ctx context.Context, p *placement, header []byte) *pusher {
 	ps := &pusher{p: p}
-	limit := min(max(pushMemory/(2*p.client.cfg.Total), minWrite), maxWrite)
+	limit := min(pushMemory/(buffers*p.client.cfg.Total), maxPiece)
 	for _, t := range p.targets {
 		if t.err != nil {
 			continue
 		}
 		for share := range t.allocated {
-			w := &shareWriter{t: t, share: share, limit: min(limit, firstWrite),
+			w := &shareWriter{t: t, share: share, limit: min(limit, firstPiece),
 				spare: make(chan []byte, 1), pieces: make(chan []byte, 1), size: make(chan int, 1)}
 			w.buf = append(make([]byte, 0, min(uint64(w.limit), p.size)), header...)
 			ps.writers = append(ps.writers, w)
@@ -97,12 +90,7 @@ func (ps *pusher) run(ctx context.Context, w *shareWriter, limit int) {
 				ps.gone++
 				ps.mu.Unlock()
 			}
-			switch took := time.Since(started); {
-			case took < quick:
-				next = min(2*next, limit)
-			case took > slow:
-				next = max(next/2, minWrite)
-			}
+			next = nextPiece(next, time.Since(started), limit)
 			select {
 			case <-w.size:
 			default:

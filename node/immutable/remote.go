@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -35,7 +36,9 @@ type remote struct {
 	f      *File
 	server grid.Server
 	share  int
-	used   bool // guarded by f.mu: reading from it has begun, so that its hashes are at hand
+	// Guarded by f.mu: reading from it has begun, so that its hashes are at hand; its
+	// server has been told that it is damaged.
+	used, advised bool
 
 	preparing chan struct{} // capacity 1: held by whoever prepares or looks
 	ready     bool
@@ -64,10 +67,35 @@ func (r *remote) killed() error {
 	return r.dead
 }
 
-// fetch reads from the server, up to the end of the share.
+// fetch reads from the server, up to the end of the share, as much at a time as
+// the server is known to deliver soon.
 func (r *remote) fetch(ctx context.Context, at, size uint64) ([]byte, error) {
+	var out []byte
+	for {
+		piece := min(size-uint64(len(out)), uint64(r.f.c.speeds.get(r.server.ID).piece))
+		data, err := r.ask(ctx, at+uint64(len(out)), piece)
+		if errors.Is(err, storage.ErrBadRange) && len(out) > 0 {
+			return out, nil // it ended with the last piece
+		}
+		if err != nil {
+			return nil, err
+		}
+		if out == nil {
+			out = data // most are one piece: no copy
+		} else {
+			out = append(out, data...)
+		}
+		if uint64(len(data)) < piece || uint64(len(out)) == size {
+			return out, nil
+		}
+	}
+}
+
+// ask is one question to the server.
+func (r *remote) ask(ctx context.Context, at, size uint64) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, r.f.c.cfg.StallTimeout)
 	defer cancel()
+	started := time.Now()
 	data, err := r.server.Client.ReadShare(ctx, storage.Immutable, r.f.si, r.share, at, size)
 	if err != nil {
 		return nil, err
@@ -75,6 +103,7 @@ func (r *remote) fetch(ctx context.Context, at, size uint64) ([]byte, error) {
 	if uint64(len(data)) > size {
 		return nil, fmt.Errorf("%w: the server sent more than was asked", errCorrupt)
 	}
+	r.f.c.speeds.measured(r.server.ID, len(data), time.Since(started))
 	return data, nil
 }
 
