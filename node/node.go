@@ -61,8 +61,9 @@ type Node struct {
 	opts    Options
 	secrets secrets
 	tub     *foolscap.Tub
-	server  *storage.Server // nil unless storage is enabled
+	server  *storage.Server // nil unless storage is offered
 	address furl.FURL       // of the storage server
+	seed    string          // its place in the permuted ring, in base32
 	// introducer is nil unless the node is one; clients are the connections to
 	// introducers.
 	introducer *introducer.Server
@@ -125,7 +126,7 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.Dirs = NewDirs(n.Files, n.Slots)
-	if s.Storage.Enabled {
+	if s.Storage.Offered() {
 		return n.openStorage()
 	}
 	return nil
@@ -225,13 +226,30 @@ func (n *Node) location() ([]furl.Hint, error) {
 	return hints, nil
 }
 
+// ports are the endpoints that others reach this node at: tub.port's, else the one
+// that was chosen once; none when there is neither.
+func (n *Node) ports() ([]string, error) {
+	if ports := n.Config.Settings.TubPorts; len(ports) > 0 {
+		return ports, nil
+	}
+	chosen, err := n.Config.ListenPort()
+	if err != nil || chosen == "" {
+		return nil, err
+	}
+	return []string{chosen}, nil
+}
+
 // automatic makes hints of this machine's addresses, for AUTO.
 func (n *Node) automatic() ([]furl.Hint, error) {
 	if n.opts.Addresses == nil || !n.Config.Settings.RevealIP {
 		return nil, nil
 	}
 	var hints []furl.Hint
-	for _, port := range n.Config.Settings.TubPorts {
+	ports, err := n.ports()
+	if err != nil {
+		return nil, err
+	}
+	for _, port := range ports {
 		number := portOf(port)
 		if number == "" {
 			continue

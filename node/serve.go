@@ -5,7 +5,11 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 
 	"warren/node/config"
 	"warren/node/furl"
@@ -39,6 +43,12 @@ func (n *Node) openIntroducer() error {
 // this process.
 func (n *Node) openStorage() error {
 	s := n.Config.Settings.Storage
+	// Asked before anything makes a directory there, and answered on disk before the
+	// first share of ours: others look for shares where they were put.
+	seed, err := n.permutationSeed(s.Dir)
+	if err != nil {
+		return err
+	}
 	backend, err := disk.Open(s.Dir)
 	if err != nil {
 		return err
@@ -62,10 +72,7 @@ func (n *Node) openStorage() error {
 	if err := n.Config.SaveFURL(storageFURL, n.address); err != nil {
 		return err
 	}
-	seed, err := n.permutationSeed()
-	if err != nil {
-		return err
-	}
+	n.seed = seed
 	raw, err := taghash.DecodeBase32(seed)
 	if err != nil {
 		return fmt.Errorf("permutation-seed: %w", err)
@@ -77,27 +84,29 @@ func (n *Node) openStorage() error {
 	return nil
 }
 
-func (n *Node) permutationSeed() (string, error) {
-	return n.Config.PermutationSeed(n.secrets.key.Public().(ed25519.PublicKey), n.secrets.tubID, false)
+// permutationSeed fixes this server's place at its first call. A server from before
+// Tahoe-LAFS 1.10 has shares, and a place by its tub id that is recorded nowhere.
+func (n *Node) permutationSeed(storageDir string) (string, error) {
+	entries, err := os.ReadDir(filepath.Join(storageDir, "shares"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	shares := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() != "incoming" })
+	return n.Config.PermutationSeed(n.secrets.key.Public().(ed25519.PublicKey), n.secrets.tubID, shares)
 }
 
 // listen opens the shared port: Foolscap, and HTTPS where storage is served.
 func (n *Node) listen(ctx context.Context) error {
 	s := n.Config.Settings
-	serving := n.server != nil || n.Config.Kind == config.Introducer
-	if !s.Listening || !serving {
+	if !s.Listening || n.server == nil && n.Config.Kind != config.Introducer {
 		return nil // a client needs no port of its own
 	}
-	ports := s.TubPorts
+	ports, err := n.ports()
+	if err != nil {
+		return err
+	}
 	if len(ports) == 0 {
-		chosen, err := n.Config.ListenPort()
-		if err != nil {
-			return err
-		}
-		if chosen == "" {
-			return errors.New("tub.port is not set: create-node with --port and --location, or --hostname, or --listen=tor, or set it in tahoe.cfg")
-		}
-		ports = []string{chosen}
+		return errors.New("tub.port is not set: create-node with --port and --location, or --hostname, or --listen=tor, or set it in tahoe.cfg")
 	}
 	var https func(net.Listener)
 	if n.server != nil {
@@ -149,11 +158,7 @@ func (n *Node) announcement() (map[string]any, error) {
 		}
 		nurls = append(nurls, u)
 	}
-	seed, err := n.permutationSeed()
-	if err != nil {
-		return nil, err
-	}
-	return introducer.StorageAnnouncement(n.address, nurls, seed), nil
+	return introducer.StorageAnnouncement(n.address, nurls, n.seed), nil
 }
 
 // connect lists the ways to a storage server, for the grid.

@@ -68,6 +68,10 @@ type ClientSettings struct {
 	PreferredPeers []string
 }
 
+// Offered says whether others may be given storage in the one way that this program
+// offers it: to anybody who knows the address, over HTTPS.
+func (s StorageSettings) Offered() bool { return s.Enabled && s.Anonymous && !s.ForceFoolscap }
+
 // StorageSettings are the section [storage].
 type StorageSettings struct {
 	Enabled, Anonymous, ReadOnly bool
@@ -241,6 +245,9 @@ func readSettings(dir string, kind Kind, tahoe, own *ini) (Settings, []Warning, 
 		r.helpers(dir, &s)
 	}
 	r.contradictions(kind, &s)
+	if kind == Client {
+		r.withoutEffect(&s)
+	}
 
 	o := &reader{ini: own, err: r.err}
 	s.GridName = o.line("grid", "name", "")
@@ -473,6 +480,35 @@ func (r *reader) helpers(dir string, s *Settings) {
 	s.GridManagerCertificates = r.section("grid_manager_certificates")
 	for name, file := range s.GridManagerCertificates {
 		s.GridManagerCertificates[name] = below(dir, filepath.Clean(file))
+	}
+}
+
+// withoutEffect warns of settings that Tahoe would follow and this program cannot:
+// what its owner relies on must not be silently otherwise.
+func (r *reader) withoutEffect(s *Settings) {
+	if c := s.Client; c.MutableFormat == "MDMF" {
+		r.warn("client", "mutable.format", "this program makes no MDMF files: SDMF is used")
+	}
+	if s.Client.HelperFURL != nil {
+		r.warn("client", "helper.furl", "this program uses no upload helper: it uploads by itself")
+	}
+	if len(s.GridManagers) > 0 {
+		r.warn("grid_managers", "", "this program does not check certificates: it uses servers that have none, too")
+	}
+	t := s.Storage
+	switch {
+	case !t.Enabled:
+		return
+	case !t.Anonymous:
+		r.warn("storage", "anonymous", "this program knows no other way to offer storage: it is offered to nobody")
+	case t.ForceFoolscap:
+		r.warn("storage", "force_foolscap", "this program offers storage over HTTPS only: it is offered to nobody")
+	}
+	if t.GridManagement {
+		r.warn("storage", "grid_management", "this program announces no certificates")
+	}
+	if t.Expire.Enabled {
+		r.warn("storage", "expire.enabled", "this program ends no leases: shares stay")
 	}
 }
 

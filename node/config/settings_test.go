@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -231,8 +232,18 @@ mailbox = wss://example.org/v1
 		s.Mailbox.Location != "ws://abc.onion:4000/v1" || s.InviteMailbox != "wss://example.org/v1" {
 		t.Errorf("ours: %+v", s)
 	}
-	if len(warnings) != 2 || !strings.Contains(warnings[0].String(), "shares.needed") || !strings.Contains(warnings[0].String(), "b'..'") {
+	if len(warnings) < 2 || !strings.Contains(warnings[0].String(), "shares.needed") || !strings.Contains(warnings[0].String(), "b'..'") {
 		t.Errorf("warnings: %v", warnings)
+	}
+	// What Tahoe would follow and this program cannot is said.
+	said := fmt.Sprint(warnings)
+	for _, w := range []string{"mutable.format", "helper.furl", "[grid_managers]", "[storage] anonymous", "grid_management", "expire.enabled"} {
+		if !strings.Contains(said, w) {
+			t.Errorf("no warning of %s: %v", w, warnings)
+		}
+	}
+	if s.Storage.Offered() {
+		t.Error("anonymous = off offers storage to everybody")
 	}
 }
 
