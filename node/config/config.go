@@ -104,8 +104,11 @@ type Warning struct {
 }
 
 func (w Warning) String() string {
-	if w.Key == "" {
+	switch {
+	case w.Section == "":
 		return w.Text
+	case w.Key == "":
+		return fmt.Sprintf("[%s]: %s", w.Section, w.Text)
 	}
 	return fmt.Sprintf("[%s] %s: %s", w.Section, w.Key, w.Text)
 }

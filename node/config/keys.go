@@ -74,7 +74,14 @@ func (n *Node) base32Secret(name string) (Secret, error) {
 }
 
 // LeaseSecret is the root of all lease secrets (private/secret), made when missing.
-func (n *Node) LeaseSecret() (Secret, error) { return n.base32Secret("secret") }
+// An empty one is an error: everybody could derive what hangs on it.
+func (n *Node) LeaseSecret() (Secret, error) {
+	secret, err := n.base32Secret("secret")
+	if err == nil && len(secret) == 0 {
+		err = fmt.Errorf("%w: private/secret is empty", ErrValue)
+	}
+	return secret, err
+}
 
 // ConvergenceSecret is what keeps the keys of equal files apart from those of other
 // people (private/convergence), made when missing. An empty file is Tahoe's way to

@@ -115,6 +115,7 @@ func TestBrokenFiles(t *testing.T) {
 		read       func() error
 	}{
 		{"secret", "not base32!", func() error { _, err := n.LeaseSecret(); return err }},
+		{"secret", "", func() error { _, err := n.LeaseSecret(); return err }},
 		{"convergence", "a", func() error { _, err := n.ConvergenceSecret(); return err }},
 		{"node.privkey", "priv-v0-aa", func() error { _, err := n.Identity(); return err }},
 		{"node.privkey", "", func() error { _, err := n.Identity(); return err }},
