@@ -235,9 +235,12 @@ func (m *Manager) prepare(name, dir, participant string) (state.Folder, error) {
 	if exists {
 		return cfg, ErrFolder
 	}
+	if own, err := filepath.Abs(m.opt.StatePath); err != nil || in(resolved(abs), resolved(own)) {
+		return cfg, errors.Join(err, ErrOwnFiles)
+	}
 	for _, f := range m.Folders() {
 		if overlap(resolved(f.Dir()), resolved(abs)) {
-			return cfg, fmt.Errorf("%w: %q", ErrDirectory, f.Name())
+			return cfg, fmt.Errorf("%w: it is, holds or lies in that of the folder %q", ErrDirectory, f.Name())
 		}
 	}
 	if m.opt.OpenFS == nil {
@@ -300,13 +303,15 @@ func (m *Manager) Leave(ctx context.Context, name string, withdraw bool) error {
 	defer m.making.Unlock()
 	m.mu.Lock()
 	f := m.folders[name]
-	m.mu.Unlock()
 	if f == nil {
+		m.mu.Unlock()
 		return ErrNoFolder
 	}
-	if f.stop != nil {
-		f.stop()
-		<-f.done
+	stop, done := f.stop, f.done
+	m.mu.Unlock()
+	if stop != nil {
+		stop()
+		<-done
 	}
 	if withdraw {
 		// After it stopped, or it would put its entry back.
@@ -331,6 +336,9 @@ func (m *Manager) Leave(ctx context.Context, name string, withdraw bool) error {
 }
 
 func (m *Manager) withdraw(ctx context.Context, cfg state.Folder) error {
+	if cfg.Readcap == "" {
+		return nil // it has never entered
+	}
 	entries, _, err := m.opt.Grid.List(ctx, cfg.Collective)
 	if err != nil {
 		return fmt.Errorf("reading the Collective: %w", err)
@@ -359,17 +367,24 @@ func checkFolderName(name string) error {
 	return nil
 }
 
+// resolved gives a path without symlinks, also when its last parts are missing.
 func resolved(dir string) string {
-	if r, err := filepath.EvalSymlinks(dir); err == nil {
-		return r
+	missing := ""
+	for d := filepath.Clean(dir); ; d = filepath.Dir(d) {
+		if r, err := filepath.EvalSymlinks(d); err == nil {
+			return filepath.Join(r, missing)
+		}
+		if d == filepath.Dir(d) {
+			return filepath.Clean(dir)
+		}
+		missing = filepath.Join(filepath.Base(d), missing)
 	}
-	return filepath.Clean(dir)
 }
 
-func overlap(a, b string) bool {
-	in := func(x, y string) bool {
-		rel, err := filepath.Rel(x, y)
-		return err == nil && (rel == "." || filepath.IsLocal(rel))
-	}
-	return in(a, b) || in(b, a)
+// in says whether y is x or lies below it.
+func in(x, y string) bool {
+	rel, err := filepath.Rel(x, y)
+	return err == nil && filepath.IsLocal(rel)
 }
+
+func overlap(a, b string) bool { return in(a, b) || in(b, a) }

@@ -2,6 +2,7 @@ package magicfolder
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -104,8 +105,12 @@ var (
 	ErrMissing = fsys.ErrMissing
 	// ErrName: a participant or folder name that cannot be used.
 	ErrName = errors.New("not a usable name")
-	// ErrDirectory: the directory overlaps one that is a folder already.
-	ErrDirectory = errors.New("the directory is, holds or lies in another folder")
+	// ErrDirectory: the directory overlaps one that is a folder already, or holds
+	// what is not to be shared.
+	ErrDirectory = errors.New("the directory cannot become a folder")
+	// ErrOwnFiles: the others would get this node's secrets, and what it writes
+	// while it syncs would be a change to sync.
+	ErrOwnFiles = fmt.Errorf("%w: it holds the files and secrets of this node itself; choose one below it", ErrDirectory)
 	// ErrNotWritable: joining needs the Collective's writecap.
 	ErrNotWritable = errors.New("not the writecap of a mutable directory")
 	// ErrNotCollective: the directory is not a magic folder's Collective.

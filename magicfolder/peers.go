@@ -208,15 +208,16 @@ func (f *Folder) takeCollective(entries []Entry) string {
 			dir = ro
 			f.raise("name:w:"+e.Name, fmt.Sprintf("participant %q gave its writecap away: anybody can change its files", e.Name))
 		}
-		if dir == cfg.Readcap {
+		// Before anything else: an entry of ours under a bad name is somebody's trap.
+		if err := foreignName(e.Name); err != nil {
+			f.raise("name:"+e.Name, fmt.Sprintf("participant %q is ignored: %v", e.Name, err))
+			continue
+		}
+		if cfg.Readcap != "" && dir == cfg.Readcap {
 			// Several entries may be ours after a race; the wanted name wins.
 			if own == "" || snapshot.Key(e.Name) == cfg.Author {
 				own = snapshot.Key(e.Name)
 			}
-			continue
-		}
-		if err := foreignName(e.Name); err != nil {
-			f.raise("name:"+e.Name, fmt.Sprintf("participant %q is ignored: %v", e.Name, err))
 			continue
 		}
 		kind := remote.KindOf(dir)
@@ -413,7 +414,9 @@ func (f *Folder) lookAtAll() {
 func (f *Folder) introduce(ctx context.Context) error {
 	const enough = 64
 	for _, p := range f.allPeers() {
-		name := snapshot.Key(p.name)
+		f.mu.Lock()
+		name := snapshot.Key(p.name) // the Collective may be read anew meanwhile
+		f.mu.Unlock()
 		var pin state.Pin
 		err := f.store.View(func(tx *state.Tx) (err error) {
 			pin, _, err = tx.Pin("name:" + name)

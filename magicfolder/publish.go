@@ -77,6 +77,13 @@ func (f *Folder) publish(ctx context.Context) error {
 			continue
 		}
 		if now.upto > 0 {
+			again, err := f.signAgain(now)
+			if err != nil {
+				return err
+			}
+			if again {
+				continue
+			}
 			clear, err := f.isNewest(ctx, now)
 			if err != nil {
 				return err
@@ -152,6 +159,44 @@ func linkFrom(key string, rec state.File, line []state.Stashed) (link, bool) {
 		return link{key: key, relpath: rec.Relpath, cap: rec.Head}, true
 	}
 	return link{}, false
+}
+
+// signAgain has a line uploaded anew when it was signed with a name that is not
+// ours: the name that we wanted belonged to somebody else, whose key the others
+// know, and they would take ours for forgeries.
+func (f *Folder) signAgain(l link) (bool, error) {
+	author, again := f.config().Author, false
+	err := f.store.View(func(tx *state.Tx) error {
+		line, err := tx.Line(l.key)
+		if err != nil {
+			return err
+		}
+		for _, v := range line {
+			if k, ok, err := tx.Known(v.Snapshot); err != nil {
+				return err
+			} else if ok && k.Author != author {
+				again = true
+			}
+		}
+		return nil
+	})
+	if err != nil || !again {
+		return false, err
+	}
+	poke(f.wakePush)
+	return true, f.store.Update(func(tx *state.Tx) error {
+		line, err := tx.Line(l.key)
+		if err != nil {
+			return err
+		}
+		for _, v := range line {
+			v.Snapshot = ""
+			if err := tx.PutStashed(v); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // isNewest says whether every other head of the path is an ancestor.
