@@ -120,7 +120,8 @@ type Client interface {
 	// ReadTestWrite is the slot's one atomic operation: read the vectors of every
 	// share held, test, and, when every test holds, write all. wrote is false when
 	// a test failed; reads holds, for every share held before the write, one
-	// answer a vector. ErrUnauthorized: the write enabler is wrong.
+	// answer a vector. ErrUnauthorized: the write enabler is wrong. ErrTooLarge, and
+	// nothing is written: the answer would be more than MaxSlotRead.
 	ReadTestWrite(ctx context.Context, si caps.StorageIndex, secrets SlotSecrets, tw map[int]TestWrite, read []ReadVector) (wrote bool, reads map[int][][]byte, err error)
 	// ReadSlot reads the vectors of the named shares (nil: of all held); shares not
 	// held are missing from the answer. Over GBS each vector is a request of its

@@ -170,7 +170,7 @@ func (ss *Session) Write(ctx context.Context, si caps.StorageIndex, number int, 
 			return nil, ErrConflict
 		}
 	}
-	if len(u.written) >= maxPieces {
+	if len(u.written) >= maxPieces && !u.written.touches(r) {
 		return nil, fmt.Errorf("%w: too many pieces", ErrTooLarge)
 	}
 	if len(data) > 0 {
@@ -219,6 +219,11 @@ func (s *Server) forget(u *upload) {
 func (s *Server) drop(u *upload) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	return s.discard(u)
+}
+
+// discard is drop; u.mu is held.
+func (s *Server) discard(u *upload) error {
 	if u.over {
 		return nil
 	}
@@ -229,7 +234,7 @@ func (s *Server) drop(u *upload) error {
 }
 
 // dropStale drops uploads that were left alone for too long. It runs when
-// somebody asks for room: until then they are in nobody's way.
+// somebody asks for room, or how much there is: until then they are in nobody's way.
 func (s *Server) dropStale() {
 	s.mu.Lock()
 	var all []*upload
@@ -238,13 +243,15 @@ func (s *Server) dropStale() {
 	}
 	s.mu.Unlock()
 	for _, u := range all {
-		u.mu.Lock()
-		stale := s.opt.Now().Sub(u.last) > s.opt.UploadTimeout
-		u.mu.Unlock()
-		if !stale {
-			continue
+		if !u.mu.TryLock() {
+			continue // it is being written to; nobody waits for its disk here
 		}
-		if err := s.drop(u); err != nil {
+		var err error
+		if s.opt.Now().Sub(u.last) > s.opt.UploadTimeout {
+			err = s.discard(u)
+		}
+		u.mu.Unlock()
+		if err != nil {
 			s.opt.Log.Warn("dropping a stale upload", "storage-index", u.si.Text(), "share", u.share, "error", err)
 		}
 	}

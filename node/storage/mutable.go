@@ -37,6 +37,9 @@ func (ss *Session) ReadTestWrite(ctx context.Context, si caps.StorageIndex, secr
 		}
 		held[sh.number] = sh
 	}
+	if err := checkReads(all, read); err != nil {
+		return false, nil, err
+	}
 	pass, err := test(held, tw)
 	if err != nil {
 		return false, nil, err

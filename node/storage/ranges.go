@@ -27,6 +27,17 @@ func (s ranges) add(r Range) ranges {
 	return slices.Replace(s, i, j, r)
 }
 
+// touches says whether r overlaps the set or is next to it: adding it then makes
+// no further part.
+func (s ranges) touches(r Range) bool {
+	for _, have := range s {
+		if have.Begin <= r.End && r.Begin <= have.End {
+			return true
+		}
+	}
+	return false
+}
+
 // within returns the parts of the set inside r.
 func (s ranges) within(r Range) []Range {
 	var parts []Range

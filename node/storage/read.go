@@ -15,6 +15,8 @@ func (ss *Session) Version(ctx context.Context) (Version, error) {
 	if err := ctx.Err(); err != nil {
 		return Version{}, err
 	}
+	// A client that reads here that there is no room asks for none.
+	ss.dropStale()
 	free, err := ss.available()
 	if err != nil {
 		return Version{}, err
@@ -109,6 +111,27 @@ func (ss *Session) ReadSlot(ctx context.Context, si caps.StorageIndex, shares []
 		}
 	}
 	return readVectors(these, read)
+}
+
+// MaxSlotRead is how much one ReadTestWrite reads at most. All of it is in memory
+// at once, and a share with a hole in it, which costs nobody anything, is as large
+// as its writer likes.
+const MaxSlotRead = 64 << 20
+
+// checkReads refuses to read more than MaxSlotRead.
+func checkReads(all []*share, read []ReadVector) error {
+	left := uint64(MaxSlotRead)
+	for _, sh := range all {
+		for _, v := range read {
+			length := sh.length()
+			size := min(v.Size, length-min(v.Offset, length))
+			if size > left {
+				return fmt.Errorf("%w: reading more than %d MiB at once", ErrTooLarge, MaxSlotRead>>20)
+			}
+			left -= size
+		}
+	}
+	return nil
 }
 
 func readVectors(all []*share, read []ReadVector) (map[int][][]byte, error) {

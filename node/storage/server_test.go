@@ -254,6 +254,77 @@ func TestStaleUploads(t *testing.T) {
 	}
 }
 
+// TestStaleUploadsAndFullServers: what a stale upload keeps from others is given
+// back when they look, as who sees no room asks for none.
+func TestStaleUploadsAndFullServers(t *testing.T) {
+	ck := &clock{now: time.Unix(1, 0)}
+	c := storage.Local(storage.NewServer(mem.New(10000), storage.Options{Now: ck.Now}))
+	if _, got, err := c.CreateImmutable(t.Context(), si, upload, lease, []int{0}, 9000); err != nil || len(got) != 1 {
+		t.Fatalf("allocated %v, %v", got, err)
+	}
+	ck.advance(29 * time.Minute)
+	if v, err := c.Version(t.Context()); err != nil || v.AvailableSpace > 1000 {
+		t.Fatalf("%d available, %v", v.AvailableSpace, err)
+	}
+	ck.advance(2 * time.Minute)
+	if v, err := c.Version(t.Context()); err != nil || v.AvailableSpace != 10000 {
+		t.Errorf("%d available after the upload timed out, %v", v.AvailableSpace, err)
+	}
+}
+
+// slowBackend writes to drafts only when it is let.
+type slowBackend struct {
+	storage.Backend
+	writing, let chan struct{}
+}
+
+func (b slowBackend) Draft(si caps.StorageIndex, share int, copied bool) (storage.Draft, error) {
+	d, err := b.Backend.Draft(si, share, copied)
+	return slowDraft{d, b}, err
+}
+
+func (b slowBackend) Publish(si caps.StorageIndex, drafts map[int]storage.Draft, remove []int) error {
+	inner := map[int]storage.Draft{}
+	for n, d := range drafts {
+		inner[n] = d.(slowDraft).Draft
+	}
+	return b.Backend.Publish(si, inner, remove)
+}
+
+type slowDraft struct {
+	storage.Draft
+	b slowBackend
+}
+
+func (d slowDraft) WriteAt(p []byte, off int64) (int, error) {
+	if string(p) == "slow" {
+		close(d.b.writing)
+		<-d.b.let
+	}
+	return d.Draft.WriteAt(p, off)
+}
+
+// TestUploadsDoNotWaitForEachOther: an upload begins while the disk is busy with
+// another.
+func TestUploadsDoNotWaitForEachOther(t *testing.T) {
+	b := slowBackend{mem.New(0), make(chan struct{}), make(chan struct{})}
+	c := storage.Local(storage.NewServer(b, storage.Options{}))
+	if _, _, err := c.CreateImmutable(t.Context(), si, upload, lease, []int{0}, 4); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.WriteImmutable(t.Context(), si, 0, upload, 0, []byte("slow"))
+		done <- err
+	}()
+	<-b.writing
+	put(t, c, caps.StorageIndex{2}, "fast")
+	close(b.let)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCloseForgetsUploads(t *testing.T) {
 	dir := t.TempDir()
 	b, err := disk.Open(dir)
@@ -343,6 +414,47 @@ func TestPieces(t *testing.T) {
 	}
 	if !errors.Is(err, storage.ErrTooLarge) || n < 4000 {
 		t.Errorf("after %d pieces: %v", n, err)
+	}
+	// What closes the gaps is still welcome, piece by piece and at once.
+	if _, err := c.WriteImmutable(ctx, si, 0, upload, 1, []byte("y")); err != nil {
+		t.Errorf("closing a gap: %v", err)
+	}
+	rest := bytes.Repeat([]byte("xy"), 1<<19)
+	for at := range n - 1 { // the others' second bytes
+		if _, err := c.WriteImmutable(ctx, si, 0, upload, uint64(2*at), rest[:2]); err != nil {
+			t.Fatalf("piece %d: %v", at, err)
+		}
+	}
+	if done, err := c.WriteImmutable(ctx, si, 0, upload, uint64(2*n-2), rest[2*n-2:]); err != nil || !done {
+		t.Errorf("the rest: %v, %v", done, err)
+	}
+}
+
+// TestSlotReadsAreBounded: a few bytes asked for many times over are not held in
+// memory so often; and what is refused has not been written.
+func TestSlotReadsAreBounded(t *testing.T) {
+	c := storagetest.NewLocal(t)
+	const length = 3 << 20
+	_, _, err := c.ReadTestWrite(t.Context(), si, slot, map[int]storage.TestWrite{
+		1: {Write: []storage.WriteVector{{Offset: length - 1, Data: []byte("!")}}},
+		2: {Write: []storage.WriteVector{{Offset: length - 1, Data: []byte("!")}}},
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := map[int]storage.TestWrite{1: {Write: []storage.WriteVector{{Data: []byte("?")}}}}
+	most := slices.Repeat([]storage.ReadVector{{Size: 1 << 62}}, storage.MaxSlotRead/length/2)
+	_, reads, err := c.ReadTestWrite(t.Context(), si, slot, nil, most)
+	if err != nil || len(reads[1][0]) != length {
+		t.Errorf("as much as may be: %v", err)
+	}
+	wrote, _, err := c.ReadTestWrite(t.Context(), si, slot, change, append(most, most[0]))
+	if !errors.Is(err, storage.ErrTooLarge) || wrote {
+		t.Errorf("one more: %v, %v", wrote, err)
+	}
+	got, err := c.ReadShare(t.Context(), storage.Mutable, si, 1, 0, 1)
+	if err != nil || got[0] != 0 {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -12,6 +12,9 @@ const (
 	maxShares  = storage.MaxShare + 1
 	maxVectors = 30
 	maxReason  = 32765
+	// maxWrites is ours: the write vectors of one request. Tahoe, which sends all of
+	// a share in one, needs a few a segment; each costs us much more than its bytes.
+	maxWrites = 1 << 20
 )
 
 // protocolKey names the storage protocol in a version message; like every key of
@@ -307,15 +310,18 @@ func readReadTestWrite(r *reader) (readTestWrite, error) {
 				return err
 			})
 		}
+		writes := maxWrites
 		return r.shareMap(func(share int) (err error) {
-			q.Shares[share], err = r.testWrite()
+			q.Shares[share], err = r.testWrite(writes)
+			writes -= len(q.Shares[share].Write)
 			return err
 		})
 	})
 	return q, err
 }
 
-func (r *reader) testWrite() (t storage.TestWrite, err error) {
+// testWrite reads what is asked of one share: at most so many writes.
+func (r *reader) testWrite(writes int) (t storage.TestWrite, err error) {
 	err = r.object([]string{"test", "write", "new-length"}, func(key string) error {
 		switch key {
 		case "test":
@@ -336,8 +342,7 @@ func (r *reader) testWrite() (t storage.TestWrite, err error) {
 				return err
 			})
 		case "write":
-			// As many as the body holds: Tahoe writes a large file in one request.
-			return r.array(len(r.rest), func() error {
+			return r.array(writes, func() error {
 				var v storage.WriteVector
 				err := r.object([]string{"offset", "data"}, func(key string) (err error) {
 					if key == "offset" {

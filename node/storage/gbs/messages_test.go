@@ -179,6 +179,25 @@ func TestBadMessages(t *testing.T) {
 	}
 }
 
+// TestManyWrites: each write costs us more than its bytes.
+func TestManyWrites(t *testing.T) {
+	message := func(shares ...int) []byte {
+		q := readTestWrite{Shares: map[int]storage.TestWrite{}}
+		for i, n := range shares {
+			q.Shares[i] = storage.TestWrite{Write: make([]storage.WriteVector, n)}
+		}
+		return q.encode()
+	}
+	if _, err := decode(message(maxWrites-5, 5), readReadTestWrite); err != nil {
+		t.Errorf("as many as may be: %v", err)
+	}
+	for _, b := range [][]byte{message(maxWrites + 1), message(maxWrites-5, 3, 3)} {
+		if _, err := decode(b, readReadTestWrite); !errors.Is(err, errCBOR) {
+			t.Errorf("more: %v", err)
+		}
+	}
+}
+
 func TestHeaders(t *testing.T) {
 	for h, want := range map[string]byteRange{
 		"bytes=0-0": {0, 1}, "bytes=5-9": {5, 10}, "BYTES = 5 - 9": {5, 10}, "bytes=0-9223372036854775805": {0, math.MaxInt64 - 1},

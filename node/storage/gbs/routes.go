@@ -199,13 +199,27 @@ func (q *request) readTestWrite() error {
 	if err != nil {
 		return err
 	}
+	reads := ask.mayRead()
+	if err := q.answers.Acquire(q.ctx, reads); err != nil {
+		return err
+	}
+	defer q.answers.Release(reads)
 	secrets := storage.SlotSecrets{
 		WriteEnabler: storage.Secret(q.secrets[writeEnabler]),
 		LeaseSecrets: q.leases(),
 	}
-	wrote, reads, err := q.session.ReadTestWrite(q.ctx, q.si, secrets, ask.Shares, ask.Read)
+	wrote, data, err := q.session.ReadTestWrite(q.ctx, q.si, secrets, ask.Shares, ask.Read)
 	if err != nil {
 		return err
 	}
-	return q.send(http.StatusOK, readTestWriteResult{wrote, reads}.encode())
+	return q.send(http.StatusOK, readTestWriteResult{wrote, data}.encode())
+}
+
+// mayRead is what the answer may take in memory.
+func (q readTestWrite) mayRead() int64 {
+	var size uint64
+	for _, v := range q.Read {
+		size = min(size+min(v.Size, storage.MaxSlotRead)*maxShares, storage.MaxSlotRead)
+	}
+	return 2 * int64(size)
 }

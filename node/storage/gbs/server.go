@@ -30,8 +30,9 @@ type Options struct {
 	// MaxMutableWrite bounds the body of a mutable write: 256 MiB. Tahoe sends all
 	// of a share in one.
 	MaxMutableWrite int64
-	// BodyMemory bounds what all bodies under way may take together: 512 MiB.
-	// Requests beyond it wait. Immutable writes are streamed and do not count.
+	// BodyMemory bounds what all bodies under way may take together: 512 MiB; and
+	// once more what is read for the answers to mutable writes. Requests beyond it
+	// wait. Immutable writes and other reads are streamed and do not count.
 	BodyMemory int64
 	// MaxRequests is how many requests are served at once; others wait. 64.
 	MaxRequests int64
@@ -46,6 +47,9 @@ type Options struct {
 const (
 	allocateBody = 8192
 	adviseBody   = 32768
+	// maxReads is what the largest answer to a mutable write takes: what was read,
+	// and its message.
+	maxReads = 2 * storage.MaxSlotRead
 	// block is how much of a share is read or written at once.
 	block = 1 << 20
 	// piece is how much of an answer a client must take in Options.Stall: 1 kB/s
@@ -60,7 +64,8 @@ type Server struct {
 	opt           Options
 	requests      *semaphore.Weighted
 	memory        *semaphore.Weighted
-	blocks        sync.Pool // of *[]byte, block bytes long
+	answers       *semaphore.Weighted // acquired after memory, never before
+	blocks        sync.Pool           // of *[]byte, block bytes long
 }
 
 // NewServer serves session to whoever knows the swissnum.
@@ -71,7 +76,7 @@ func NewServer(session *storage.Session, swissnum string, opt Options) *Server {
 	if opt.BodyMemory == 0 {
 		opt.BodyMemory = 512 << 20
 	}
-	opt.BodyMemory = max(opt.BodyMemory, opt.MaxMutableWrite, adviseBody)
+	opt.BodyMemory = max(opt.BodyMemory, opt.MaxMutableWrite, adviseBody, maxReads)
 	if opt.MaxRequests == 0 {
 		opt.MaxRequests = 64
 	}
@@ -90,6 +95,7 @@ func NewServer(session *storage.Session, swissnum string, opt Options) *Server {
 		opt:           opt,
 		requests:      semaphore.NewWeighted(opt.MaxRequests),
 		memory:        semaphore.NewWeighted(opt.BodyMemory),
+		answers:       semaphore.NewWeighted(opt.BodyMemory),
 		blocks:        sync.Pool{New: func() any { b := make([]byte, block); return &b }},
 	}
 }
@@ -100,9 +106,14 @@ func NewServer(session *storage.Session, swissnum string, opt Options) *Server {
 func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate) error {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	// Requests end with it, also those that still wait for their turn: after Serve
+	// nothing reaches the storage any more.
+	requests, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
 	server := &http.Server{
 		Handler:           s,
 		Protocols:         &protocols,
+		BaseContext:       func(net.Listener) context.Context { return requests },
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       s.opt.Idle,
 		MaxHeaderBytes:    16 << 10,
@@ -124,6 +135,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 		server.Close()
 	}
 	<-done
+	stop()
 	// What is still being served has lost its connection and ends soon.
 	wait := context.WithoutCancel(ctx)
 	if err := s.requests.Acquire(wait, s.opt.MaxRequests); err != nil {
