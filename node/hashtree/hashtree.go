@@ -126,7 +126,7 @@ func sibling(node int) int {
 // comes from a capability that somebody else may have made up.
 type Incomplete struct {
 	size  int
-	pages []*page
+	pages map[int]*page // by node number / pageSize
 }
 
 const pageSize = 256
@@ -143,7 +143,7 @@ func New(leaves int) (*Incomplete, error) {
 		return nil, fmt.Errorf("%w: a tree over %d leaves", ErrRange, leaves)
 	}
 	n := Size(leaves)
-	return &Incomplete{size: n, pages: make([]*page, (n+pageSize-1)/pageSize)}, nil
+	return &Incomplete{size: n, pages: map[int]*page{}}, nil
 }
 
 func (t *Incomplete) get(i int) (h [32]byte, ok bool) {
@@ -185,7 +185,11 @@ func (t *Incomplete) Leaf(i int) (h [32]byte, ok bool) { return t.Node(t.FirstLe
 // SetRoot sets the root, which the caller trusts. Setting it again to another
 // value is ErrBadHash.
 func (t *Incomplete) SetRoot(root [32]byte) error {
-	return t.Set(map[int][32]byte{0: root}, nil)
+	if old, ok := t.get(0); ok && old != root {
+		return fmt.Errorf("%w: another root", ErrBadHash)
+	}
+	t.put(0, root)
+	return nil
 }
 
 // Needed lists the nodes that are still wanted to prove leaf: its siblings up
@@ -207,8 +211,12 @@ func (t *Incomplete) Needed(leaf int) []int {
 // Set adds nodes (by node number) and leaves (by leaf number). Each must agree
 // with what is known and be proven by what is known together with what is
 // given; otherwise the answer is ErrBadHash or ErrMissing and the tree stays as
-// it was. What can be computed on the way is remembered.
+// it was. What can be computed on the way is remembered. Without a root nothing is
+// taken, not even a whole tree.
 func (t *Incomplete) Set(nodes, leaves map[int][32]byte) error {
+	if _, ok := t.get(0); !ok && len(nodes)+len(leaves) > 0 {
+		return fmt.Errorf("%w: the root is not known", ErrMissing)
+	}
 	added := make([]int, 0, len(nodes)+len(leaves))
 	undo := func(err error) error {
 		for _, i := range added {

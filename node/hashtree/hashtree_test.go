@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"testing"
 )
@@ -127,6 +128,9 @@ func TestWholeTreeAtOnceAndLeavesOneByOne(t *testing.T) {
 	for i, h := range tree {
 		all[i] = h
 	}
+	if err := in.SetRoot(tree.Root()); err != nil {
+		t.Fatal(err)
+	}
 	if err := in.Set(all, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -148,14 +152,46 @@ func TestNothingIsBelievedWithoutARoot(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := in.Set(map[int][32]byte{4: tree[4]}, map[int][32]byte{0: leaves[0]}); !errors.Is(err, ErrMissing) {
+	whole := map[int][32]byte{}
+	for i, h := range tree {
+		whole[i] = h
+	}
+	for _, nodes := range []map[int][32]byte{{4: tree[4]}, whole, {0: tree[0]}} {
+		if err := in.Set(nodes, map[int][32]byte{0: leaves[0]}); !errors.Is(err, ErrMissing) {
+			t.Fatal(err)
+		}
+	}
+	if err := in.Set(map[int][32]byte{1: tree[1], 2: tree[2]}, nil); !errors.Is(err, ErrMissing) {
 		t.Fatal(err)
+	}
+	if _, ok := in.Node(0); ok {
+		t.Fatal("the root is what somebody said")
 	}
 	if err := in.SetRoot(tree.Root()); err != nil {
 		t.Fatal(err)
 	}
 	if err := in.SetRoot(tree[1]); !errors.Is(err, ErrBadHash) {
 		t.Fatal(err)
+	}
+}
+
+// Somebody else's capability may speak of a file of any size, and each share of it
+// has a tree.
+func TestAHugeTreeOfWhichLittleIsKnownIsSmall(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range 100 {
+		in, err := New(MaxLeaves)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := in.SetRoot([32]byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if size := (after.TotalAlloc - before.TotalAlloc) / 100; size > 64<<10 {
+		t.Errorf("%d bytes", size)
 	}
 }
 
@@ -167,6 +203,9 @@ func TestNumbersOutsideTheTree(t *testing.T) {
 	}
 	in, err := New(3)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.SetRoot([32]byte{}); err != nil {
 		t.Fatal(err)
 	}
 	for _, i := range []int{-1, 7, 1 << 30} {
