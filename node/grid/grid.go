@@ -145,7 +145,7 @@ func (g *Grid) Announce(a Announced) {
 	case old.local, old.announced.Source == Static && a.Source != Static, a.Source != Static && a.Seqnum < old.announced.Seqnum:
 		return
 	case sameServer(old.announced, a):
-		old.announced.Seqnum = a.Seqnum
+		old.announced.Seqnum, old.announced.Source = a.Seqnum, a.Source
 		return
 	default:
 		old.cancel()
@@ -241,7 +241,10 @@ func (g *Grid) probe(ctx context.Context, s *server, a Announced, ways []Candida
 		}
 		now := g.opts.Now()
 		s.version, s.lastSeen, s.problem, s.failures = v, now, "", 0
+		// Tahoe's servers say it so, and there is no other word for it.
+		readonly := v.MaximumImmutableShareSize == 0
 		if s.connected && s.way == i {
+			s.current.ReadOnly = readonly
 			return true
 		}
 		if !s.connected {
@@ -249,7 +252,7 @@ func (g *Grid) probe(ctx context.Context, s *server, a Announced, ways []Candida
 		}
 		s.connected, s.way, s.via = true, i, way.Via
 		s.current = Server{
-			ID: a.ID, Nickname: a.Nickname, PermutationSeed: a.PermutationSeed, LeaseSeed: a.LeaseSeed,
+			ID: a.ID, Nickname: a.Nickname, PermutationSeed: a.PermutationSeed, LeaseSeed: a.LeaseSeed, ReadOnly: readonly,
 			Client: &observed{Client: way.Client, failed: func() { g.suspect(s) }},
 		}
 		g.broadcast()

@@ -163,6 +163,7 @@ type fakeClient struct {
 	hangs  bool
 	asked  int
 	closed int
+	room   uint64
 	fail   error // of ListShares
 }
 
@@ -183,7 +184,7 @@ var errDown = errors.New("connection refused")
 func (f *fakeClient) Version(ctx context.Context) (storage.Version, error) {
 	f.mu.Lock()
 	f.asked++
-	up, hangs := f.up, f.hangs
+	up, hangs, room := f.up, f.hangs, f.room
 	f.mu.Unlock()
 	if hangs {
 		<-ctx.Done()
@@ -192,7 +193,7 @@ func (f *fakeClient) Version(ctx context.Context) (storage.Version, error) {
 	if !up {
 		return storage.Version{}, errDown
 	}
-	return storage.Version{Application: "fake"}, nil
+	return storage.Version{Application: "fake", MaximumImmutableShareSize: room}, nil
 }
 
 func (f *fakeClient) ListShares(ctx context.Context, _ storage.ShareKind, _ caps.StorageIndex) ([]int, error) {
@@ -472,6 +473,51 @@ func TestAnnouncementsThatChange(t *testing.T) {
 		connects(3, "our own announcement")
 		if s := status(t, g, "a"); !s.Local || s.Nickname != "here" || s.Summary != "Connected via this process" || s.Version.Application != "fake" {
 			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// What the user writes down counts also when an introducer was first to say it.
+func TestAKnownServerIsWrittenDown(t *testing.T) {
+	w := newWorld(map[string][]*fakeClient{"a": {{up: true}}})
+	in(t, w, func(t *testing.T, g *Grid) {
+		g.Announce(announced("a", func(a *Announced) { a.Seqnum = 5 }))
+		synctest.Wait()
+		g.Announce(announced("a", func(a *Announced) { a.Source = Static }))
+		g.Announce(announced("a", func(a *Announced) { a.Nickname, a.Seqnum = "theirs", 9 }))
+		synctest.Wait()
+		if s := status(t, g, "a"); s.Source != Static || s.Nickname != "" || w.connect["a"] != 1 {
+			t.Errorf("%+v after %d connects", s, w.connect["a"])
+		}
+	})
+}
+
+func TestServersWithoutRoom(t *testing.T) {
+	full, roomy := &fakeClient{up: true}, &fakeClient{up: true, room: 1 << 30}
+	in(t, newWorld(map[string][]*fakeClient{"full": {full}, "roomy": {roomy}}), func(t *testing.T, g *Grid) {
+		g.Announce(announced("full"))
+		g.Announce(announced("roomy"))
+		if err := g.Wait(t.Context(), 2); err != nil {
+			t.Fatal(err)
+		}
+		readonly := func() string {
+			var list []string
+			for _, s := range g.Permuted(caps.StorageIndex{}) {
+				if s.ReadOnly {
+					list = append(list, s.ID)
+				}
+			}
+			return strings.Join(list, " ")
+		}
+		if got := readonly(); got != "full" {
+			t.Errorf("without room: %q", got)
+		}
+		// It is found out again with the next question.
+		full.set(func(c *fakeClient) { c.room = 1 << 30 })
+		roomy.set(func(c *fakeClient) { c.room = 0 })
+		time.Sleep(6 * time.Minute) // in the bubble
+		if got := readonly(); got != "roomy" {
+			t.Errorf("then without room: %q", got)
 		}
 	})
 }

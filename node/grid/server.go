@@ -16,7 +16,8 @@ type Server struct {
 	// LeaseSeed is the 20-byte tub id, from which bucket lease secrets and write
 	// enablers for this server are derived.
 	LeaseSeed []byte
-	// ReadOnly servers announce that they take no new shares.
+	// ReadOnly servers said, when they were last asked for their version, that they
+	// take no new shares: so configured, or full. They may have changed their mind.
 	ReadOnly bool
 	Client   storage.Client
 }
