@@ -29,7 +29,9 @@ type testServer struct {
 	frozen    map[int][]byte                   // answers reads from these shares: a stale server
 	mangle    func(share int, b []byte) []byte // changes whole shares before they are read
 	before    func(write bool) error           // runs before each call
+	asked     func(head bool)                  // runs before each read, of heads or of more
 	writes    int
+	advised   int // advisories of corruption
 	hangReads bool
 }
 
@@ -58,8 +60,11 @@ func (s *testServer) ReadSlot(ctx context.Context, si caps.StorageIndex, shares 
 		return nil, err
 	}
 	s.mu.Lock()
-	mangle, frozen, hang := s.mangle, s.frozen, s.hangReads
+	mangle, frozen, hang, asked := s.mangle, s.frozen, s.hangReads, s.asked
 	s.mu.Unlock()
+	if asked != nil {
+		asked(read[0].Offset == 0)
+	}
 	if hang {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -96,6 +101,11 @@ func (s *testServer) ReadSlot(ctx context.Context, si caps.StorageIndex, shares 
 		}
 	}
 	return out, nil
+}
+
+func (s *testServer) AdviseCorrupt(ctx context.Context, kind storage.ShareKind, si caps.StorageIndex, share int, reason string) error {
+	s.set(func(s *testServer) { s.advised++ })
+	return s.Client.AdviseCorrupt(ctx, kind, si, share, reason)
 }
 
 func (s *testServer) ReadTestWrite(ctx context.Context, si caps.StorageIndex, secrets storage.SlotSecrets, tw map[int]storage.TestWrite, read []storage.ReadVector) (bool, map[int][][]byte, error) {

@@ -35,7 +35,7 @@ const MaxSize = 256 << 20
 
 var (
 	errShare   = errors.New("mutable: malformed share")
-	errVersion = errors.New("mutable: share of a format that is not SDMF")
+	errVersion = errors.New("mutable: a share is not in the format SDMF")
 )
 
 // Header is the signed part of a share.

@@ -15,8 +15,9 @@ import (
 
 // Modify replaces the file's contents by what change makes of them. change is
 // called anew for each attempt, with whatever the file holds then, and must see
-// for itself whether its change is there already: a nil or equal result means
-// that nothing is to do. Its error ends Modify.
+// for itself whether its change is there already: after a nil or equal result
+// nothing is written, unless the version found stands on too few servers. Its
+// error ends Modify.
 //
 // A nil return means that the change stands: see the package comment. After
 // ErrUncoordinated and an UnhappyError with Written set it may or may not.
@@ -43,8 +44,7 @@ type writing struct {
 	picture  string          // where the last look showed newer versions that are not whole
 	liars    map[string]bool // servers that refuse writes without reason
 	refusals map[string]string
-	first    bool // no attempt to publish was made yet
-	blind    int  // looks that showed nothing to build on
+	blind    int // looks that showed nothing to build on
 }
 
 // memory is a version whose contents this process still has, and what it wrote
@@ -87,7 +87,7 @@ func (s *Store) write(ctx context.Context, c caps.SSKWrite, change func([]byte) 
 	}
 	defer release()
 	w := &writing{
-		store: s, cap: c, change: change, reads: reads, first: true,
+		store: s, cap: c, change: change, reads: reads,
 		ours: map[prefix]bool{}, liars: map[string]bool{}, refusals: map[string]string{},
 	}
 	for n := 1; ; n++ {
@@ -134,10 +134,12 @@ func (w *writing) attempt(ctx context.Context) error {
 		return err
 	}
 	if w.reads && (text == nil || bytes.Equal(text, old)) {
-		if best != nil && (w.first || w.settled(v, best.prefix, nil)) {
+		if best != nil && w.settled(v, best.prefix, nil) {
 			return nil
 		}
-		text = old // ours is in it; make it whole
+		// What was wanted is in it, perhaps since a write of ours, now or in an
+		// earlier call, that reached too few servers: make it whole.
+		text = old
 	}
 	if best != nil && !w.reads && w.ours[best.prefix] && w.settled(v, best.prefix, nil) {
 		return nil
@@ -150,7 +152,6 @@ func (w *writing) attempt(ctx context.Context) error {
 	if can := happiness(plan(v.candidates(newer, unusable), n, draft.happy)); can < draft.happy {
 		return &UnhappyError{Placed: can, Wanted: draft.happy, Err: v.problem}
 	}
-	w.first = false
 	out := v.publish(ctx, draft, best, newer, unusable)
 	if len(out.placed) > 0 || len(out.failed) > 0 {
 		w.ours[draft.prefix()] = true // a call that failed may have been carried out
@@ -206,16 +207,16 @@ func (w *writing) open(ctx context.Context, v *survey, key *Key) (best *version,
 		}
 		if key == nil {
 			if key, err = v.findKey(ctx, w.cap.WriteKey, sealed); err != nil {
-				return nil, nil, nil, err
+				return nil, nil, nil, w.again(err) // the shares may have been replaced meanwhile
 			}
 			w.store.rememberKey(key)
 		}
 		return best, old, key, nil
 	}
 	if key == nil {
-		// Without a version that can be read there is nothing to build on; after a
-		// race of our own we would have the key.
-		return nil, nil, nil, v.missing()
+		// There is nothing to build on, and, the key being unknown, nothing in our
+		// memory either: lost, or another writer is at work.
+		return nil, nil, nil, w.again(v.missing())
 	}
 	return nil, nil, key, nil
 }

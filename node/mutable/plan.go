@@ -70,14 +70,8 @@ func plan(servers []candidate, n, happy int) []target {
 		if homes[num] > 0 || len(roomy) == 0 {
 			continue
 		}
-		for range roomy {
-			i := roomy[next%len(roomy)]
-			next++
-			if !holds(servers[i], num) {
-				add(target{slot{i, num, absent}, phaseBase})
-				break
-			}
-		}
+		add(target{slot{roomy[next%len(roomy)], num, absent}, phaseBase})
+		next++
 	}
 	for _, i := range roomy {
 		if happiness(goal) >= happy {
@@ -92,10 +86,6 @@ func plan(servers []candidate, n, happy int) []target {
 	}
 	slices.SortStableFunc(goal, func(a, b target) int { return cmp.Compare(a.server, b.server) })
 	return goal
-}
-
-func holds(c candidate, num int) bool {
-	return slices.ContainsFunc(c.existing, func(t target) bool { return t.num == num })
 }
 
 // crowded picks the share number with the fewest homes from the server with the

@@ -219,7 +219,7 @@ func (s *Store) Create(ctx context.Context, contents []byte) (caps.SSKWrite, err
 }
 
 // CreateFrom makes a new file whose contents depend on its writecap, as a
-// directory's do.
+// directory's do. The capability is good only when the error is nil.
 func (s *Store) CreateFrom(ctx context.Context, contents func(caps.SSKWrite) ([]byte, error)) (caps.SSKWrite, error) {
 	key, err := s.newKey()
 	if err != nil {
@@ -229,11 +229,14 @@ func (s *Store) CreateFrom(ctx context.Context, contents func(caps.SSKWrite) ([]
 	if err != nil {
 		return caps.SSKWrite{}, err
 	}
-	return key.Cap(), s.CreateWithKey(ctx, key, b)
+	if err := s.CreateWithKey(ctx, key, b); err != nil {
+		return caps.SSKWrite{}, err
+	}
+	return key.Cap(), nil
 }
 
-// CreateWithKey makes the new file that belongs to a key. Where the file exists
-// already, nothing is written and the error is ErrUncoordinated.
+// CreateWithKey makes the new file that belongs to a key. No share of the file
+// that exists already is replaced: the error is ErrUncoordinated then.
 func (s *Store) CreateWithKey(ctx context.Context, key *Key, contents []byte) error {
 	release, err := s.turn(ctx, key.Cap().StorageIndex())
 	if err != nil {
@@ -243,24 +246,18 @@ func (s *Store) CreateWithKey(ctx context.Context, key *Key, contents []byte) er
 	return s.create(ctx, key, contents)
 }
 
+// maxLooks is how often a reader looks at all servers while writers keep
+// replacing what it is about to read.
+const maxLooks = 5
+
 // Read returns the newest contents that can be read, and their version.
 func (s *Store) Read(ctx context.Context, c caps.SSKRead) ([]byte, Version, error) {
 	v := s.survey(c.Verify())
-	for asked := false; ; asked = true {
-		var err error
-		if !asked {
-			err = v.askForReading(ctx, headSize)
-		} else {
-			err = v.askAll(ctx, headSize)
-		}
-		if err != nil {
-			return nil, Version{}, err
-		}
-		for {
-			best := v.best()
-			if best == nil {
-				break
-			}
+	if err := v.askForReading(ctx, headSize); err != nil {
+		return nil, Version{}, err
+	}
+	for look := 0; ; look++ {
+		for best := v.best(); best != nil; best = v.best() {
 			contents, _, err := v.retrieve(ctx, best, c.ReadKey, false)
 			if err == nil {
 				return contents, best.header.version(), nil
@@ -268,12 +265,18 @@ func (s *Store) Read(ctx context.Context, c caps.SSKRead) ([]byte, Version, erro
 			if !errors.Is(err, ErrNotEnoughShares) {
 				return nil, Version{}, err
 			}
-			if !asked {
+			if look == 0 {
 				break // there may be more shares of it than we asked for
 			}
 		}
-		if asked {
+		// The first look may have missed servers, and what it saw may have been
+		// replaced before it was read. Damage stays as it is: one more look shows that.
+		if look == maxLooks || look > 0 && !v.moved {
 			return nil, Version{}, v.missing()
+		}
+		v.forget()
+		if err := v.askAll(ctx, headSize); err != nil {
+			return nil, Version{}, err
 		}
 	}
 }

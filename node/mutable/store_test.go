@@ -3,9 +3,11 @@ package mutable
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -316,6 +318,40 @@ func TestLyingServers(t *testing.T) {
 	}
 }
 
+// Shares in a format that this version does not read are said to be that, and no
+// server is told that they are damaged.
+func TestForeignShares(t *testing.T) {
+	for name, c := range map[string]struct {
+		mangle  func(int, []byte) []byte
+		want    error
+		advised int
+	}{
+		"MDMF":      {func(_ int, b []byte) []byte { b[0] = 1; return b }, errVersion, 0},
+		"too large": {func(_ int, b []byte) []byte { binary.BigEndian.PutUint64(b[67:], MaxSize+1); return b }, ErrTooLarge, 0},
+		"damaged":   {func(_ int, b []byte) []byte { b[20] ^= 1; return b }, ErrNotEnoughShares, 1},
+	} {
+		g := newTestGrid(t, 3)
+		opts := Options{Needed: 2, Happy: 2, Total: 3}
+		file := mustCreate(t, g.store(t, opts), []byte("text"))
+		for _, ts := range g.tests {
+			ts.set(func(s *testServer) { s.mangle = c.mangle })
+		}
+		if _, err := g.store(t, opts).Version(ctx, file.Read()); !errors.Is(err, ErrNotEnoughShares) || !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := g.store(t, opts).Overwrite(ctx, file, []byte("new")); !errors.Is(err, ErrNotEnoughShares) || !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+		for id, ts := range g.tests {
+			ts.set(func(s *testServer) {
+				if s.advised != 2*c.advised { // once by each Store
+					t.Errorf("%s: %s got %d advisories", name, id, s.advised)
+				}
+			})
+		}
+	}
+}
+
 func TestFullServers(t *testing.T) {
 	const k, n = 3, 5
 	g := newTestGrid(t, n)
@@ -458,8 +494,7 @@ func TestNewerVersion(t *testing.T) {
 			g.put(file, i, num, b)
 		}
 	}
-	extra := g.add("v0-extra")
-	_ = extra
+	g.add("v0-extra")
 	away := map[string]bool{}
 	for i, srv := range g.Permuted(si) {
 		if len(g.shares(si)[i]) > 0 && len(away) < 2 {
@@ -486,7 +521,7 @@ func TestNewerVersion(t *testing.T) {
 	}
 	fresh := g.store(t, Options{Needed: k, Happy: 3, Total: n, Attempts: 8})
 	err := fresh.Modify(ctx, file, appendText(" lost"))
-	if !errors.Is(err, ErrNewerVersion) && !errors.Is(err, ErrNotEnoughShares) {
+	if !errors.Is(err, ErrNewerVersion) {
 		t.Fatal(err)
 	}
 	for id := range away {
@@ -503,7 +538,9 @@ func TestNewerVersion(t *testing.T) {
 // Servers that never answer delay by Patience and no more.
 func TestHangingServer(t *testing.T) {
 	g := newTestGrid(t, 5)
-	s := g.store(t, Options{Needed: 2, Happy: 3, Total: 5, Patience: 20 * time.Millisecond})
+	// Two servers make a version stand, and two are enough to write to: however
+	// late the others answer on a busy machine, Patience ends well.
+	s := g.store(t, Options{Needed: 2, Happy: 2, Total: 5, Patience: 20 * time.Millisecond})
 	file := mustCreate(t, s, testContents(30_000))
 	g.at(file.StorageIndex(), 0).set(func(s *testServer) { s.hangReads = true })
 	if got := mustRead(t, s, file); len(got) != 30_000 {
@@ -579,5 +616,114 @@ func TestOptions(t *testing.T) {
 	s := g.store(t, Options{Needed: 1, Happy: 1, Total: 1})
 	if _, err := s.Create(ctx, make([]byte, MaxSize+1)); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
+	}
+}
+
+// A file that is replaced between the look at its shares and their reading is
+// read as it is then; that is no damage.
+func TestReadAmidWrites(t *testing.T) {
+	for _, writes := range []int{1, maxLooks} {
+		g := newTestGrid(t, 5)
+		opts := Options{Needed: 3, Happy: 4, Total: 5}
+		writer := g.store(t, opts)
+		file := mustCreate(t, writer, testContents(30_000))
+		version := 0
+		replace := func() {
+			version++
+			if err := writer.Overwrite(ctx, file, append(testContents(30_000), byte(version))); err != nil {
+				t.Error(err)
+			}
+		}
+		whenFetched(g, writes, replace)
+		if got := mustRead(t, g.store(t, opts), file); len(got) != 30_001 || int(got[30_000]) != version || version != writes {
+			t.Errorf("%d writes of %d: read %d bytes", version, writes, len(got))
+		}
+		// A writer that never saw the file before meets the same.
+		whenFetched(g, 1, replace)
+		if err := g.store(t, opts).Modify(ctx, file, appendText("more")); err != nil {
+			t.Error(err)
+		}
+		whenFetched(g, 1, func() {
+			version++
+			if err := writer.Overwrite(ctx, file, []byte("short")); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := g.store(t, opts).Overwrite(ctx, file, testContents(100)); err != nil {
+			t.Error(err)
+		}
+		if got := mustRead(t, writer, file); got != string(testContents(100)) || version != writes+2 {
+			t.Errorf("%d bytes, version %d", len(got), version)
+		}
+	}
+}
+
+// whenFetched runs f before the first question that asks for more than the heads
+// of shares, and again after heads were read anew, so many times. Other such
+// questions wait while f runs.
+func whenFetched(g *testGrid, times int, f func()) {
+	var gate, mu sync.Mutex // mu guards fresh and running
+	fresh, running := true, false
+	for _, ts := range g.tests {
+		ts.set(func(s *testServer) {
+			s.asked = func(head bool) {
+				if head {
+					mu.Lock()
+					defer mu.Unlock()
+					fresh = fresh || !running // f's own questions do not count
+					return
+				}
+				gate.Lock()
+				defer gate.Unlock()
+				mu.Lock()
+				due := fresh && times > 0
+				fresh, running = false, due
+				mu.Unlock()
+				if !due {
+					return
+				}
+				times--
+				f()
+				mu.Lock()
+				running = false
+				mu.Unlock()
+			}
+		})
+	}
+}
+
+// A change that stands on too few servers after one call is not believed by the
+// next: nothing is left to change, but the version has still to spread.
+func TestUnhappyChangeIsCompleted(t *testing.T) {
+	const k, n = 3, 5
+	g := newTestGrid(t, n)
+	opts := Options{Needed: k, Happy: 4, Total: n}
+	s := g.store(t, opts)
+	file := mustCreate(t, s, []byte("text"))
+	for i := range 2 {
+		g.at(file.StorageIndex(), i).set(func(s *testServer) { s.full = true })
+	}
+	change := appendText(" 2")
+	for range 2 {
+		var unhappy *UnhappyError
+		if err := g.store(t, opts).Modify(ctx, file, change); !errors.As(err, &unhappy) || !unhappy.Written || unhappy.Placed != 3 {
+			t.Fatalf("on three servers: %v", err)
+		}
+	}
+	for i := range 2 {
+		g.at(file.StorageIndex(), i).set(func(s *testServer) { s.full = false })
+	}
+	if err := g.store(t, opts).Modify(ctx, file, change); err != nil {
+		t.Fatal(err)
+	}
+	for i, shares := range g.shares(file.StorageIndex()) {
+		for num, b := range shares {
+			if sh, err := ParseShare(b); err != nil || sh.Seqnum == 1 {
+				t.Errorf("server %d still holds the old share %d", i, num)
+			}
+		}
+	}
+	if got := mustRead(t, s, file); got != "text 2" {
+		t.Errorf("%q", got)
 	}
 }

@@ -95,7 +95,9 @@ type survey struct {
 	shares      []*share
 	bad         []slot             // shares that are there and cannot be believed
 	dropped     map[slotKey]prefix // what drop took out, so that asking again does not bring it back
+	moved       bool               // since forget, a slot of dropped turned out to hold another version
 	problem     error              // the last failure, for messages
+	foreign     error              // why a share that may well be intact is among bad
 
 	mu       sync.Mutex // guards what follows, which the questions share
 	publicDR []byte     // the file's public key, once a share gave it
@@ -119,12 +121,22 @@ func (v *survey) again() *survey {
 	}
 }
 
+// forget makes ask ask all servers once more. What they said stays until they
+// say something else.
+func (v *survey) forget() {
+	clear(v.state)
+	v.moved = false
+}
+
 // reply is one server's answer to a question.
 type reply struct {
 	server int
 	shares []*share
 	bad    []slot
-	err    error
+	// foreign is why some of bad are not ours to read: of another format, or too
+	// large. That is no damage.
+	foreign error
+	err     error
 }
 
 // askForReading asks servers in permuted order until the newest version can be
@@ -207,14 +219,20 @@ func (v *survey) take(r reply) {
 		v.state[r.server], v.problem = failed, r.err
 		return
 	}
+	if r.foreign != nil {
+		v.foreign = r.foreign
+	}
 	v.state[r.server] = answered
 	v.shares = slices.DeleteFunc(v.shares, func(s *share) bool { return s.server == r.server })
 	v.bad = append(slices.DeleteFunc(v.bad, func(s slot) bool { return s.server == r.server }), r.bad...)
 	for _, s := range r.shares {
 		v.store.sawSeqnum(v.index, s.header.Seqnum)
-		if p, ok := v.dropped[slotKey{s.server, s.num}]; ok && p == s.prefix {
-			v.bad = append(v.bad, s.slot())
-			continue
+		if p, ok := v.dropped[slotKey{s.server, s.num}]; ok {
+			if p == s.prefix {
+				v.bad = append(v.bad, s.slot())
+				continue
+			}
+			v.moved = true
 		}
 		v.shares = append(v.shares, s)
 	}
@@ -284,6 +302,8 @@ func (v *survey) missing() error {
 	case len(list) > 0:
 		return fmt.Errorf("%w: %d of %d found, %d of %d servers did not answer", ErrNotEnoughShares,
 			list[0].distinct(), list[0].header.Needed, failures, len(v.state))
+	case v.foreign != nil:
+		return fmt.Errorf("%w: %w", ErrNotEnoughShares, v.foreign)
 	case len(v.bad) > 0:
 		return fmt.Errorf("%w: none of the %d found is intact", ErrNotEnoughShares, len(v.bad))
 	case failures == 0 && len(v.state) > 0:
@@ -315,7 +335,10 @@ func (v *survey) query(ctx context.Context, server int, size uint64) reply {
 		switch {
 		case err == nil:
 			r.shares = append(r.shares, s)
-		case errors.Is(err, errShare), errors.Is(err, errVersion), errors.Is(err, ErrTooLarge):
+		case errors.Is(err, errVersion), errors.Is(err, ErrTooLarge):
+			r.foreign = err
+			r.bad = append(r.bad, badSlot(server, num, vectors[0]))
+		case errors.Is(err, errShare):
 			r.bad = append(r.bad, badSlot(server, num, vectors[0]))
 		default:
 			return reply{server: server, err: err}
@@ -388,8 +411,13 @@ func (v *survey) publicKey(der []byte) (*rsa.PublicKey, error) {
 	return public, nil
 }
 
-// advise tells a server of its damaged shares. Best effort: it ends with the survey.
+// advise tells a server of its damaged shares. Best effort: it ends with the
+// survey. Where some are of a format that is not ours it says nothing: to a
+// server a false advisory is worse than none.
 func (v *survey) advise(ctx context.Context, r reply) {
+	if r.foreign != nil {
+		return
+	}
 	for _, s := range r.bad {
 		_ = v.servers[r.server].Client.AdviseCorrupt(ctx, storage.Mutable, v.index, s.num, "header or signature does not verify")
 	}
