@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"time"
@@ -192,7 +193,7 @@ func (d *Daemon) offer(r *http.Request) (any, error) {
 		return nil, err
 	}
 	box := d.mailboxFor(q.Mailbox)
-	expires := time.Duration(q.Seconds) * time.Second
+	expires := time.Duration(min(max(q.Seconds, -1), math.MaxInt32)) * time.Second
 	// Beyond an hour only a mailbox that keeps invites will do: others forget in minutes.
 	is, err := d.invites.Offer(r.Context(), invite.Options{
 		Name: q.Name, Folder: q.Folder, Expires: expires, Mailbox: box, OwnMailbox: expires > time.Hour,

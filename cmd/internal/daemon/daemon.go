@@ -105,10 +105,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	// Whoever still works on behalf of a part below stops before the part closes.
 	defer d.running.Wait()
 	defer cancel()
+	defer func() { err = errors.Join(err, d.closeParts()) }()
 	if err := d.openParts(); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.closeParts()) }()
 	defer d.running.Wait()
 	defer cancel()
 	if err := d.startMailbox(ctx); err != nil {
@@ -229,8 +229,10 @@ func (d *Daemon) startMailbox(ctx context.Context) (err error) {
 			return fmt.Errorf("[mailbox] port: %w", err)
 		}
 		if d.mailboxURL == "" {
-			// An onion service, and a port on loopback, know where they are reached.
-			d.mailboxURL = "ws://" + l.Addr().String() + "/v1"
+			// An onion service, and a port on one address, know where they are reached.
+			if d.mailboxURL, err = MailboxURL(l.Addr()); err != nil {
+				return errors.Join(err, l.Close())
+			}
 		}
 		own, err := mailboxAddress(d.mailboxURL)
 		if err != nil {

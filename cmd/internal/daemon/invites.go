@@ -91,6 +91,18 @@ func (d *Daemon) mailboxFor(named string) string {
 	return invite.PublicMailboxes()[0]
 }
 
+// ErrMailboxLocation: a mailbox that listens on every address of this machine does
+// not know under which of its names others reach it.
+var ErrMailboxLocation = errors.New("the mailbox listens on every address of this machine, and nothing says under which others reach it")
+
+// MailboxURL is where a mailbox that listens at address is reached.
+func MailboxURL(address net.Addr) (string, error) {
+	if tcp, ok := address.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return "", ErrMailboxLocation
+	}
+	return "ws://" + address.String() + "/v1", nil
+}
+
 // mailboxAddress is the host:port of a mailbox's URL.
 func mailboxAddress(location string) (string, error) {
 	u, err := url.Parse(location)

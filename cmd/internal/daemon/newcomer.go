@@ -39,7 +39,7 @@ type Newcomer struct {
 
 	cfg     *config.Node // of a directory that was there before
 	scratch string       // where a tor keeps its data before there is a node directory
-	made    bool
+	made    bool         // the directory is Accept's work, and may be taken back
 }
 
 // Open looks whether there is a node already. One that runs is an error: its
@@ -109,9 +109,9 @@ func (j *Newcomer) Accept(ctx context.Context, s message.Settings, place string)
 	}
 	cfg := j.cfg
 	if cfg == nil {
-		if cfg, err = config.Open(j.Dir); err == nil {
-			j.made = true // by us, before the inviter asked again
-		} else {
+		// There by now: ours, when the inviter asks again, or another's, which must
+		// not be taken back.
+		if cfg, err = config.Open(j.Dir); err != nil {
 			cfg = nil
 		}
 	}
@@ -161,6 +161,9 @@ func (j *Newcomer) register(ctx context.Context, cfg *config.Node, s message.Set
 			return nil
 		}
 	}
+	if place == "" {
+		return errors.New("the folder has no place") // it would be the working directory
+	}
 	if err := CheckPlace(place); err != nil {
 		return err
 	}
@@ -177,6 +180,7 @@ func (j *Newcomer) Abandon() error {
 	if !j.made {
 		return nil
 	}
+	j.made = false
 	return os.RemoveAll(j.Dir)
 }
 
@@ -215,7 +219,7 @@ func (j *Newcomer) options(s message.Settings) config.CreateOptions {
 }
 
 // CheckPlace wants a place for the folder that is missing or empty: what is in a
-// directory that is joined would be everybody's.
+// directory that is joined would be everybody's. "" is for an invite without a folder.
 func CheckPlace(place string) error {
 	if place == "" {
 		return nil
