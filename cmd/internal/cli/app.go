@@ -36,10 +36,20 @@ func Main(version string, args []string, in io.Reader, out, errOut io.Writer) in
 	defer stop()
 	app := newApp(version, in, out, errOut)
 	err := app.RunContext(ctx, flagsFirst(app, args))
-	if err != nil && ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return ui.Report(errOut, errors.New("interrupted"))
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = interrupted(err)
 	}
 	return ui.Report(errOut, err)
+}
+
+// interrupted is the error of a command that Ctrl-C ended: what to do next stays.
+func interrupted(err error) error {
+	said := errors.New("interrupted")
+	var e *ui.Error
+	if errors.As(err, &e) {
+		return ui.Fail(ui.ExitFailed, e.Hint, said)
+	}
+	return said
 }
 
 func newApp(version string, in io.Reader, out, errOut io.Writer) *cli.App {

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	cli "github.com/urfave/cli/v2"
@@ -37,7 +38,7 @@ func (e *env) cpCommand() *cli.Command {
 func remote(s string) bool { return strings.HasPrefix(s, "URI:") }
 
 func (e *env) cp(ctx context.Context, o cpOptions) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}
@@ -105,10 +106,12 @@ func (e *env) cpDown(ctx context.Context, node *nodeClient, o cpOptions) error {
 		return err
 	}
 	defer root.Close()
-	return e.downTree(ctx, node, root, o.to, n)
+	return e.downTree(ctx, node, root, o.to, n, []string{n.Read})
 }
 
-func (e *env) downTree(ctx context.Context, node *nodeClient, root *os.Root, dir string, n remoteNode) error {
+// downTree copies a directory. above are the readcaps of the directories on the way
+// here: one that holds itself has no end.
+func (e *env) downTree(ctx context.Context, node *nodeClient, root *os.Root, dir string, n remoteNode, above []string) error {
 	for name, child := range n.Children {
 		if !filepath.IsLocal(name) || strings.ContainsAny(name, `/\`) {
 			return fmt.Errorf("the name %q cannot be a file's name on this machine", ui.Clean(name))
@@ -120,6 +123,9 @@ func (e *env) downTree(ctx context.Context, node *nodeClient, root *os.Root, dir
 		}
 		switch child.Kind {
 		case "dirnode":
+			if slices.Contains(above, child.Read) {
+				return fmt.Errorf("the directory %q holds itself: it cannot be copied as a whole", ui.Clean(name))
+			}
 			if err := root.Mkdir(name, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 				return err
 			}
@@ -129,14 +135,14 @@ func (e *env) downTree(ctx context.Context, node *nodeClient, root *os.Root, dir
 			}
 			listed, err := node.stat(ctx, at)
 			if err == nil {
-				err = e.downTree(ctx, node, sub, filepath.Join(dir, name), listed)
+				err = e.downTree(ctx, node, sub, filepath.Join(dir, name), listed, append(slices.Clip(above), child.Read))
 			}
 			sub.Close()
 			if err != nil {
 				return err
 			}
 		case "filenode":
-			if err := e.download(ctx, node, at, filepath.Join(dir, name)); err != nil {
+			if err := e.replace(ctx, node, at, filepath.Join(dir, name)); err != nil {
 				return err
 			}
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -48,13 +49,9 @@ func (e *env) createCommand(name, usage string, kind config.Kind, storage bool) 
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "nickname", Aliases: []string{"n"}, Usage: "what the node calls itself"},
 		&cli.BoolFlag{Name: "hide-ip", Usage: "refuse to start with settings that show this machine's address; connect through Tor only"},
-		&cli.BoolFlag{Name: "tor-launch", Usage: "launch a tor of the node's own"},
-		&cli.StringFlag{Name: "tor-control-port", Usage: "use the running tor with this control port"},
-		&cli.StringFlag{Name: "tor-socks-port", Usage: "use the running tor with this SOCKS port (clients only)"},
-		&cli.StringFlag{Name: "tor-executable", Usage: "the tor to launch"},
-		&cli.StringFlag{Name: "tor-torrc", Usage: "a file of further torrc lines for a launched tor: bridges"},
 		&cli.StringFlag{Name: "basedir", Aliases: []string{"C"}, Hidden: true, Usage: "the node directory, as tahoe has it"},
 	}
+	flags = append(flags, torFlags()...)
 	if kind == config.Introducer || storage {
 		flags = append(flags,
 			&cli.StringFlag{Name: "listen", Value: "tcp", Usage: "tcp, tor, or both with a comma; none for a client"},
@@ -105,8 +102,9 @@ func (e *env) createCommand(name, usage string, kind config.Kind, storage bool) 
 
 func (o *createOptions) readFlags(c *cli.Context) {
 	o.Nickname, o.HideIP = c.String("nickname"), c.Bool("hide-ip")
-	o.TorLaunch, o.TorControlPort, o.TorSocksPort, o.TorExecutable = c.Bool("tor-launch"), c.String("tor-control-port"), c.String("tor-socks-port"), c.String("tor-executable")
-	o.torrc, o.introducer = c.String("tor-torrc"), c.String("introducer")
+	tor := readTorFlags(c)
+	o.TorLaunch, o.TorControlPort, o.TorSocksPort, o.TorExecutable, o.torrc = tor.launch, tor.control, tor.socks, tor.exe, tor.torrcFile
+	o.introducer = c.String("introducer")
 	o.mailbox, o.gridName = c.String("mailbox"), c.String("grid-name")
 	if c.IsSet("listen") {
 		o.Listen = strings.Split(c.String("listen"), ",")
@@ -170,7 +168,7 @@ func (e *env) create(ctx context.Context, o createOptions) error {
 			out.Servers = n
 			switch {
 			case err != nil:
-				note = "Tahoe's defaults: the introducer could not be asked (" + err.Error() + ")"
+				note = "Tahoe's defaults: the introducer could not be asked (" + ui.Clean(err.Error()) + ")"
 			case n == 0:
 				note = "Tahoe's defaults: no storage server is known yet"
 			default:
@@ -208,6 +206,14 @@ func (o *createOptions) prepare() error {
 			return err
 		}
 		o.Onion = &config.Onion{Host: key.Address(), Port: 3457, Key: key.Text()}
+	}
+	if o.torrc != "" {
+		// As it was typed it is relative to here; in the settings, to the node directory.
+		abs, err := filepath.Abs(o.torrc)
+		if err != nil {
+			return err
+		}
+		o.torrc = abs
 	}
 	for _, s := range []config.Setting{
 		{Section: "tor", Key: "tor.torrc", Value: o.torrc},
@@ -263,7 +269,7 @@ func (e *env) survey(ctx context.Context) (int, *torutil.Counts, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, surveyTime(cfg))
 	defer cancel()
-	network, handle, err := daemon.OpenNetwork(ctx, cfg, func(p torutil.Progress) { e.ui.Say("tor: %s", daemon.TorProgress(p)) })
+	network, handle, err := daemon.OpenNetwork(ctx, cfg, func(p torutil.Progress) { e.sayClean("tor: %s", daemon.TorProgress(p)) })
 	if err != nil {
 		return 0, nil, err
 	}

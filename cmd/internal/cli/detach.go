@@ -51,7 +51,7 @@ func (e *env) detach(ctx context.Context, anyWebPort bool) error {
 			return ui.Fail(ui.ExitFailed, "it may still be starting: warren -d "+e.dir+" status", errors.New("the node does not answer yet"))
 		case <-tick.C:
 		}
-		if node, err := openNode(e.dir); err == nil && node.control(ctx, "GET", "status", nil, nil) == nil {
+		if node, err := openNode(ctx, e.dir); err == nil && node.control(ctx, "GET", "status", nil, nil) == nil {
 			e.ui.Say("the node runs in the background, process %d; its log is %s", cmd.Process.Pid, path)
 			return nil
 		}

@@ -60,7 +60,7 @@ func (e *env) folderCommand() *cli.Command {
 }
 
 func (e *env) folderAdd(ctx context.Context, dir, name, author string) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func loginName() string {
 }
 
 func (e *env) folders(ctx context.Context) (*nodeClient, []magicfolder.Status, error) {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -184,7 +184,7 @@ func (e *env) folderLine(f magicfolder.Status) {
 }
 
 func (e *env) folderLeave(ctx context.Context, name string, withdraw bool) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ const mailboxHint = "an address looks like ws://HOST:PORT/v1"
 // invite asks the running node for an invite: it belongs to the node, and lives on
 // when this command has ended.
 func (e *env) invite(ctx context.Context, o inviteOptions) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}
@@ -129,7 +129,7 @@ func (e *env) invite(ctx context.Context, o inviteOptions) error {
 }
 
 func (e *env) inviteList(ctx context.Context) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (e *env) inviteLine(v invite.Invite) {
 }
 
 func (e *env) inviteCancel(ctx context.Context, id string) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,11 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 	if j.GoesDirect() && !o.direct {
 		return ui.Fail(ui.ExitUsage, "add --direct, or join with a node directory of its own: warren -d DIR join CODE", errors.New("the node in "+e.dir+" goes without Tor, and so would this"))
 	}
-	if !j.Exists() && !o.direct {
+	if j.Exists() && !j.GoesDirect() && o.direct {
+		return ui.Fail(ui.ExitUsage, "leave --direct away, or join with a node directory of its own: warren -d DIR join CODE", errors.New("the node in "+e.dir+" goes through Tor, and so would this"))
+	}
+	// Without Tor a tor is for onion services alone, and used when it is named.
+	if !j.Exists() && (!o.direct || o.tor != torOptions{}) {
 		if err := o.tor.into(ctx, &j.Tor); err != nil {
 			return err
 		}
@@ -85,7 +89,7 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 	if o.direct {
 		e.ui.Say("without Tor (--direct): the mailbox and the grid see this machine's address")
 	}
-	network, handle, err := j.Network(ctx, func(p torutil.Progress) { e.ui.Say("tor: %s", daemon.TorProgress(p)) })
+	network, handle, err := j.Network(ctx, func(p torutil.Progress) { e.sayClean("tor: %s", daemon.TorProgress(p)) })
 	if err != nil {
 		return torError(err)
 	}
@@ -128,6 +132,11 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 	}
 	// Somebody may have taken the port that was free when we began.
 	if o.detach {
+		// A tor that this process launched for a node that was there before holds the
+		// data directory that the node's own is about to take.
+		if err := handle.Close(); err != nil {
+			return err
+		}
 		return e.detach(ctx, o.webPort == "")
 	}
 	return e.run(ctx, runOptions{verbose: o.verbose, network: network, handle: handle, anyWebPort: o.webPort == ""})

@@ -90,7 +90,7 @@ func (e *env) lsCommand() *cli.Command {
 }
 
 func (e *env) ls(ctx context.Context, o lsOptions) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}

@@ -34,6 +34,9 @@ func (e *env) mailboxCommand() *cli.Command {
 			if err := wantArgs(c, 1, 1); err != nil {
 				return err
 			}
+			if l := c.String("listen"); l != "tcp" && l != "tor" {
+				return ui.Usage("--listen=%s: write tcp or tor", l)
+			}
 			o := mailboxOptions{port: c.String("port"), hostname: c.String("hostname"), tor: readTorFlags(c), onion: c.String("listen") == "tor"}
 			return e.mailbox(c.Context, c.Args().First(), o)
 		},
@@ -60,7 +63,7 @@ func (e *env) mailbox(ctx context.Context, dir string, o mailboxOptions) (err er
 	} else {
 		cfg.Tor.Disabled = true
 	}
-	network, handle, err := torutil.Open(ctx, cfg, func(p torutil.Progress) { e.ui.Say("tor: %s", daemon.TorProgress(p)) })
+	network, handle, err := torutil.Open(ctx, cfg, func(p torutil.Progress) { e.sayClean("tor: %s", daemon.TorProgress(p)) })
 	if err != nil {
 		return torError(err)
 	}
@@ -74,15 +77,16 @@ func (e *env) mailbox(ctx context.Context, dir string, o mailboxOptions) (err er
 	if err != nil {
 		return err
 	}
-	address := l.Addr().String()
+	url, err := daemon.MailboxURL(l.Addr())
 	if o.hostname != "" {
-		_, port, err := net.SplitHostPort(address)
-		if err != nil {
-			return err
-		}
-		address = net.JoinHostPort(o.hostname, port)
+		var port string
+		_, port, err = net.SplitHostPort(l.Addr().String())
+		url = "ws://" + net.JoinHostPort(o.hostname, port) + "/v1"
 	}
-	url := "ws://" + address + "/v1"
+	if err != nil {
+		hint := "name it: --hostname=HOST; or listen on one address: --port=tcp:4000:interface=ADDRESS"
+		return errors.Join(ui.Fail(ui.ExitUsage, hint, err), l.Close())
+	}
 	if err := durable.WriteFile(filepath.Join(dir, "mailbox.url"), []byte(url+"\n"), 0o644); err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (e *env) mkdirCommand() *cli.Command {
 
 // mkdir makes a directory, unlinked or at a path; one that is there is the answer.
 func (e *env) mkdir(ctx context.Context, remote string) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"warren/cmd/internal/ui"
+	"warren/node/config"
 	"warren/torutil"
 )
 
@@ -26,11 +27,20 @@ type nodeClient struct {
 
 // openNode reads node.url and the API token of a node directory. It does not
 // start the node.
-func openNode(dir string) (*nodeClient, error) {
+func openNode(ctx context.Context, dir string) (*nodeClient, error) {
 	b, err := os.ReadFile(filepath.Join(dir, "node.url"))
-	if err != nil {
+	pid, running, runErr := config.Running(ctx, dir)
+	// A node that was killed leaves its node.url, and somebody else may listen there
+	// by now: what is asked names capabilities. A Tahoe that records no process is
+	// believed.
+	dead := runErr == nil && !running && pid != 0
+	if err != nil || dead {
 		if _, cfg := os.Stat(filepath.Join(dir, "tahoe.cfg")); cfg != nil {
 			return nil, ui.Fail(ui.ExitNoNode, "warren create-client makes one, warren join CODE joins a grid; -d names another directory", fmt.Errorf("there is no node in %s", dir))
+		}
+		if running {
+			return nil, ui.Fail(ui.ExitNoNode, "[node] web.port in tahoe.cfg gives it one at its next start: tcp:3456:interface=127.0.0.1; a node that has one is still starting",
+				fmt.Errorf("the node in %s runs (process %d), but has no web API to ask", dir, pid))
 		}
 		return nil, ui.Fail(ui.ExitNoNode, "start it: warren -d "+dir+" run", fmt.Errorf("the node in %s is not running", dir))
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,7 +45,7 @@ func (e *env) putCommand() *cli.Command {
 // put stores a file. A mutable file's cap, or a path below a directory, says
 // where; without one the file has only its cap.
 func (e *env) put(ctx context.Context, o putOptions) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func (e *env) put(ctx context.Context, o putOptions) error {
 		}
 	}
 	if o.format != "" {
-		path += "?format=" + strings.ToUpper(o.format)
+		path += "?format=" + url.QueryEscape(strings.ToUpper(o.format))
 	}
 	var body io.Reader = e.ui.In
 	size := int64(-1)

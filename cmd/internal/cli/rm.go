@@ -20,7 +20,7 @@ func (e *env) rmCommand() *cli.Command {
 
 // rm unlinks: what the name pointed to lives on for those who hold its cap.
 func (e *env) rm(ctx context.Context, remote string) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}

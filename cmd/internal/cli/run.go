@@ -52,7 +52,7 @@ func (e *env) run(ctx context.Context, o runOptions) error {
 		level = slog.LevelDebug
 	}
 	options := daemon.Options{
-		Dir: e.dir, Version: e.version, Log: slog.New(slog.NewTextHandler(e.ui.Err, &slog.HandlerOptions{Level: level})), Say: e.ui.Say,
+		Dir: e.dir, Version: e.version, Log: slog.New(slog.NewTextHandler(e.ui.Err, &slog.HandlerOptions{Level: level})), Say: e.sayClean,
 		Network: o.network, Handle: o.handle,
 		Ready: func(d *daemon.Daemon) {
 			if url := d.Node.URL(); url != "" {
@@ -71,6 +71,11 @@ func (e *env) run(ctx context.Context, o runOptions) error {
 		err = daemon.Run(ctx, options)
 	}
 	return runError(e.dir, err)
+}
+
+// sayClean says what may hold text from elsewhere: a mailbox's refusal, tor's words.
+func (e *env) sayClean(format string, args ...any) {
+	e.ui.Say("%s", ui.Clean(fmt.Sprintf(format, args...)))
 }
 
 // anyWebPort is the endpoint of a web API that takes any port; node.url says which.
@@ -117,6 +122,8 @@ func runError(dir string, err error) error {
 		return ui.Fail(ui.ExitNoNode, "warren create-client makes one, warren join CODE joins a grid; -d names another directory", err)
 	case errors.Is(err, torutil.ErrTorNotReady):
 		return ui.Fail(ui.ExitTor, torHint, err)
+	case errors.Is(err, daemon.ErrMailboxLocation):
+		return ui.Fail(ui.ExitFailed, "say so in "+filepath.Join(dir, "warren.cfg")+": [mailbox] location = ws://HOST:PORT/v1", err)
 	case errors.Is(err, os.ErrPermission):
 		return ui.Fail(ui.ExitFailed, "is the node directory yours?", err)
 	case errors.Is(err, syscall.ENOSPC):

@@ -25,7 +25,7 @@ func (e *env) statusCommand() *cli.Command {
 }
 
 func (e *env) status(ctx context.Context) error {
-	node, err := openNode(e.dir)
+	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}

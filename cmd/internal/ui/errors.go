@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 )
 
 // Exit codes, documented in README.md.
@@ -44,7 +45,13 @@ func Report(w io.Writer, err error) int {
 	if err == nil {
 		return ExitOK
 	}
-	fmt.Fprintf(w, "warren: %v\n", err)
+	// An error may tell what another machine said.
+	for i, line := range strings.Split(err.Error(), "\n") {
+		if i == 0 {
+			line = "warren: " + line
+		}
+		fmt.Fprintln(w, Clean(line))
+	}
 	var e *Error
 	switch {
 	case errors.As(err, &e):

@@ -25,7 +25,7 @@ func (u *UI) Progress(what string, total int64) *Progress {
 
 func (p *Progress) Write(b []byte) (int, error) {
 	p.done += int64(len(b))
-	if p.bar == nil && !p.ui.Quiet && !p.ui.JSON && p.ui.Interactive() && time.Since(p.start) > time.Second {
+	if p.bar == nil && !p.ui.Quiet && !p.ui.JSON && p.ui.watched() && time.Since(p.start) > time.Second {
 		p.bar = progressbar.NewOptions64(p.total, progressbar.OptionSetWriter(p.ui.Err), progressbar.OptionSetDescription(p.what),
 			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
 	}

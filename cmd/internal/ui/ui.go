@@ -53,6 +53,12 @@ func (u *UI) Interactive() bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// watched says whether somebody sees the talk: a bar in a file is rubbish.
+func (u *UI) watched() bool {
+	f, ok := u.Err.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
 // Ask asks one question with a default; without a terminal it answers the default.
 func (u *UI) Ask(question, def string) (string, error) {
 	if !u.Interactive() {

@@ -1,0 +1,48 @@
+package ui
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"testing"
+)
+
+// What another machine said reaches the terminal as text, whatever it holds.
+func TestReport(t *testing.T) {
+	for _, c := range []struct {
+		err  error
+		code int
+		want string
+	}{
+		{nil, ExitOK, ""},
+		{errors.New("plain"), ExitFailed, "warren: plain\n"},
+		{fs.ErrNotExist, ExitNotFound, "warren: file does not exist\n"},
+		{fmt.Errorf("step: %w", Fail(ExitTor, "start it", errors.New("no tor"))), ExitTor, "warren: step: no tor\n  start it\n"},
+		{errors.Join(Usage("no %s", "x"), errors.New("and more")), ExitUsage, "warren: no x\nand more\n  see --help\n"},
+		{errors.New("\x1b[2Jgone\r\u202e"), ExitFailed, "warren: \ufffd[2Jgone\ufffd\ufffd\n"},
+	} {
+		var out bytes.Buffer
+		if code := Report(&out, c.err); code != c.code || out.String() != c.want {
+			t.Errorf("%v: exit %d, %q, want %d, %q", c.err, code, &out, c.code, c.want)
+		}
+	}
+}
+
+// Without a terminal a question is answered by its default, and no bar is drawn.
+func TestNobodyWatches(t *testing.T) {
+	var talk bytes.Buffer
+	u := &UI{In: bytes.NewBufferString("elsewhere\n"), Err: &talk}
+	if got, err := u.Ask("Where?", "here"); got != "here" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	p := u.Progress("get", 2)
+	p.start = p.start.AddDate(-1, 0, 0)
+	if n, err := p.Write([]byte("ab")); n != 2 || err != nil || p.bar != nil {
+		t.Errorf("%d, %v, bar %v", n, err, p.bar)
+	}
+	p.Finish()
+	if talk.Len() != 0 {
+		t.Errorf("it said %q", &talk)
+	}
+}
