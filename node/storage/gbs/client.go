@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"warren/node/caps"
 	"warren/node/furl"
@@ -56,7 +57,8 @@ const (
 
 // Client is a storage.Client over HTTPS. Its errors never hold secrets.
 //
-// A request ends with its context, or when nothing moves for a minute. What dies
+// A request ends with its context, or when nothing moves for a minute; the time in
+// which it waits for one of the connections does not count. What dies
 // with a connection from the pool is sent once more, except mutable writes; nothing
 // else is retried.
 type Client struct {
@@ -65,6 +67,7 @@ type Client struct {
 	http          *http.Client
 	transport     *http.Transport
 	stall         time.Duration
+	slots         *semaphore.Weighted // one a connection
 }
 
 var _ storage.Client = (*Client)(nil)
@@ -107,6 +110,7 @@ func NewClient(nurl furl.NURL, dial DialFunc) *Client {
 		authorization: authorization(nurl.Swissnum),
 		transport:     transport,
 		stall:         stall,
+		slots:         semaphore.NewWeighted(connections),
 		http: &http.Client{
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -144,6 +148,12 @@ type answer struct {
 
 // do makes the call. A refusal is a storage error, or a StatusError.
 func (c *Client) do(ctx context.Context, q call) (*answer, error) {
+	// Before the clock starts: that the server is busy with our other requests, as
+	// for minutes it may be over Tor, is no silence.
+	if err := c.slots.Acquire(ctx, 1); err != nil {
+		return nil, fmt.Errorf("gbs: %s: %w", describe(q), context.Cause(ctx))
+	}
+	defer c.slots.Release(1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// The clock starts anew whenever something moves.

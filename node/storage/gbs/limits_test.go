@@ -77,7 +77,7 @@ func TestServerLimits(t *testing.T) {
 		{"dots", "GET", "immutable/../" + si.Text() + "/0", nil, nil, nil, 404},
 		{"head", "HEAD", "version", nil, nil, nil, 405},
 		{"write in chunks", "PATCH", "immutable/" + si.Text() + "/0", up, map[string]string{"Content-Range": "bytes 0-9/10"}, chunked{strings.NewReader("0123456789")}, 201},
-		{"create without room", "POST", "lease/" + si.Text(), nil, nil, nil, 405},
+		{"a lease by POST", "POST", "lease/" + si.Text(), nil, nil, nil, 405},
 	} {
 		if held, err := client.ListShares(t.Context(), storage.Immutable, si); err != nil || len(held) != 0 {
 			if c.want != 405 {

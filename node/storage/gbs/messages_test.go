@@ -2,6 +2,8 @@ package gbs
 
 import (
 	"bytes"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"math"
 	"reflect"
@@ -248,6 +250,35 @@ func TestSecretHeaders(t *testing.T) {
 		} else if strings.Contains(err.Error(), "QUJ") {
 			t.Errorf("the error tells a secret: %v", err)
 		}
+	}
+}
+
+// TestOldCertificates: nodes of long ago signed theirs with MD5. (openssl req -x509
+// -md5 -newkey rsa:1024 -nodes -subj /CN=newpb_thingy -days 1)
+func TestOldCertificates(t *testing.T) {
+	block, _ := pem.Decode([]byte(`-----BEGIN CERTIFICATE-----
+MIICCjCCAXOgAwIBAgIUWKvOdsToNyL5ouIMIhvXqK4ePKIwDQYJKoZIhvcNAQEE
+BQAwFzEVMBMGA1UEAwwMbmV3cGJfdGhpbmd5MB4XDTI2MTEyMzEzNTk0MVoXDTI2
+MTEyNDEzNTk0MVowFzEVMBMGA1UEAwwMbmV3cGJfdGhpbmd5MIGfMA0GCSqGSIb3
+DQEBAQUAA4GNADCBiQKBgQCYs/un6Q01rdIc6NZChkL1SXEJw3wBUmiXg2f2VQzd
+64oBjBS47NlKt/ECa5gQFSqFmsSJEhLg0cQxG6rLVAqOUUG5BxoSUtqPZ8MI4/Ez
+j9r/lz/itW3wQRi0ZOLIclNfBh9rqO8TPuMK3jVUIgh/dilyJ2/eiMv+dI0jnrD4
+0wIDAQABo1MwUTAdBgNVHQ4EFgQUx2sZ0koS1kJJZ+PqAxGdFQNh1UkwHwYDVR0j
+BBgwFoAUx2sZ0koS1kJJZ+PqAxGdFQNh1UkwDwYDVR0TAQH/BAUwAwEB/zANBgkq
+hkiG9w0BAQQFAAOBgQByb78WPJcz4YxCF/RBseCmiYPLUvai1qkH6zhmlPBM9axo
+eQYuHa9H7X9F6TDH4GQS4zMM33GEi6CLFovgV1eSm4XWZBF4id6mlqsdZ5kkrhxG
+1u72J2OmaVDmdiqyOPA1ECgJIG/5pDBIEXlpN4tnfAh0UEogkbsn2lhiTxSkgg==
+-----END CERTIFICATE-----
+`))
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkPin(leaf, SPKIHash(leaf)); err != nil {
+		t.Error(err)
+	}
+	if err := checkPin(leaf, strings.Repeat("A", 43)); !errors.Is(err, ErrCertificate) {
+		t.Errorf("another key: %v", err)
 	}
 }
 
