@@ -25,6 +25,7 @@ type Stage int
 const (
 	StageConnecting   Stage = iota + 1 // to the mailbox
 	StageNobody                        // connected; nobody is at this code: perhaps it is mistyped, used or expired
+	StageMissed                        // the same, and another public mailbox could not be asked
 	StageOffline                       // the inviter is offline, waiting
 	StageKeyAgreed                     // the inviter is there and the code is right
 	StageSettings                      // the settings came and are valid
@@ -39,6 +40,8 @@ func (s Stage) String() string {
 		return "connecting to the mailbox"
 	case StageNobody:
 		return "nobody is at this code yet: is it typed right? waiting"
+	case StageMissed:
+		return "nobody is at this code yet, and another mailbox, where it may be good, could not be reached: waiting"
 	case StageOffline:
 		return "the inviter is offline, waiting"
 	case StageKeyAgreed:
@@ -68,7 +71,8 @@ type AcceptOptions struct {
 	// accepting the same code again after a crash goes on instead of coming
 	// as a third. It contains the code: 0600. Empty keeps nothing.
 	StateFile string
-	// Progress is told of each stage. It must not block. May be nil.
+	// Progress is told of each stage, from several goroutines. It must not
+	// block. May be nil.
 	Progress func(Stage)
 	// Reply makes the newcomer's keys, keeps the settings and returns what the
 	// inviter shall know. It may be called again after a crash. An error
@@ -101,11 +105,10 @@ func Accept(ctx context.Context, options AcceptOptions) (message.Settings, error
 		a.runners.Go(func() { t.done <- t.session.Run(running) })
 	}
 	settings, err := a.run(ctx)
-	if err == nil || ctx.Err() == nil {
-		// It has ended, well or not: nothing can be resumed.
-		err = errors.Join(err, a.forget())
+	if ctx.Err() != nil && err != nil || errors.Is(err, wormhole.ErrUnreachable) || errors.Is(err, wormhole.ErrSave) {
+		return settings, err // not the exchange's end: the state file is for the next try
 	}
-	return settings, err
+	return settings, errors.Join(err, a.forget())
 }
 
 // target reads what the newcomer typed and fills in the defaults.
@@ -161,8 +164,12 @@ type acceptance struct {
 	runners sync.WaitGroup
 	seen    chan *try // whose other side has spoken
 
-	mu   sync.Mutex // guards kept and the state file
-	kept map[string]wormhole.State
+	// missed are the public mailboxes that could not be asked.
+	missed error
+
+	mu    sync.Mutex // guards what follows and the state file
+	kept  map[string]wormhole.State
+	ended bool // the state file is removed, for good
 }
 
 // try is a session at one mailbox.
@@ -265,6 +272,10 @@ func (a *acceptance) find(ctx context.Context, mailboxes []string) ([]string, er
 	case len(listed) > 1:
 		return nil, ErrAmbiguous
 	case len(silent) > 0:
+		if failures != nil {
+			// Not wrapped: that it is unreachable is not the exchange's fate.
+			a.missed = fmt.Errorf("another mailbox, where the code may be good, could not be asked: %v", failures)
+		}
 		return silent, nil
 	case failures != nil:
 		return nil, failures
@@ -307,7 +318,7 @@ func (a *acceptance) keep(url string, s wormhole.State) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.kept[url] = s
-	if a.options.StateFile == "" {
+	if a.options.StateFile == "" || a.ended {
 		return nil
 	}
 	b, err := json.Marshal(keptFile{a.kept})
@@ -320,6 +331,8 @@ func (a *acceptance) keep(url string, s wormhole.State) error {
 func (a *acceptance) forget() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	// Sessions that still say goodbye must not make it anew.
+	a.ended = true
 	if a.options.StateFile == "" {
 		return nil
 	}
@@ -405,14 +418,26 @@ func (a *acceptance) choose(ctx context.Context) (*try, error) {
 			}
 			failures = errors.Join(failures, e.err)
 			if left--; left == 0 {
-				return nil, failures
+				return nil, errors.Join(failures, a.missed)
 			}
 		case <-silence:
-			a.options.Progress(StageNobody)
+			if a.missed != nil && a.online() {
+				a.options.Progress(StageMissed)
+			} else if a.online() {
+				a.options.Progress(StageNobody)
+			} else {
+				// Who is not there are we.
+				silence = a.options.After(a.options.Patience)
+			}
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// online says whether a mailbox is connected.
+func (a *acceptance) online() bool {
+	return slices.ContainsFunc(a.tries, func(t *try) bool { return t.session.Online() })
 }
 
 // leave gives back what was claimed at a mailbox where the inviter is not.
@@ -514,6 +539,10 @@ func (a *acceptance) await(ctx context.Context, s *wormhole.Session, n int) ([]b
 		case r := <-got:
 			return r.b, r.err
 		case <-silence:
+			if !s.Online() {
+				silence = a.options.After(a.options.Patience) // who is offline are we
+				continue
+			}
 			a.options.Progress(StageOffline)
 		}
 	}

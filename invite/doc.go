@@ -77,7 +77,10 @@ const (
 	foreignAbsence = 10 * time.Minute
 	// keepEnded is how long an ended invite is listed.
 	keepEnded = 30 * 24 * time.Hour
-	// closeTime bounds the goodbye to a mailbox server.
+	// exchangeTime is what a newcomer who came in time has after the invite's
+	// end.
+	exchangeTime = 15 * time.Minute
+	// closeTime is how long the goodbye to a mailbox server is tried at least.
 	closeTime = 20 * time.Second
 )
 

@@ -66,7 +66,7 @@ func New(config Config) (*Inviter, error) {
 		return nil, errors.New("an Inviter needs Dial and Settings")
 	}
 	if config.Now == nil {
-		config.Now = time.Now
+		config.Now = wallClock
 	}
 	if config.After == nil {
 		config.After = time.After
@@ -85,6 +85,11 @@ func New(config Config) (*Inviter, error) {
 	i.ctx, i.cancel = context.WithCancel(context.Background())
 	return i, nil
 }
+
+// wallClock is the time of day alone: the monotonic clock, by which Go compares
+// two times that have one, stands still while a machine sleeps, and invites do not
+// live longer for that.
+func wallClock() time.Time { return time.Now().Round(0) }
 
 // pause doubles from a second to half a minute.
 func pause(ctx context.Context, attempt int) error {

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -25,15 +26,16 @@ type offer struct {
 	stop    context.CancelFunc
 	served  chan struct{} // closed when serve has returned
 
-	// mu guards record. It is taken after the session's own mutex (Save and
-	// Event run under that), so no method of the session is called with it.
+	// mu guards what follows. It is taken after the session's own mutex (Save
+	// and Event run under that), so no method of the session is called with it.
 	mu     sync.Mutex
 	record record
+	kept   time.Time // the record's Seen as the ledger has it
 }
 
 // newOffer prepares serving r; need demands that the mailbox server is ours.
 func newOffer(i *Inviter, r record, need bool) *offer {
-	o := &offer{inviter: i, id: r.ID, record: r, served: make(chan struct{})}
+	o := &offer{inviter: i, id: r.ID, record: r, kept: r.Seen, served: make(chan struct{})}
 	// Not a child of i.ctx: closing must never look like the invite's end.
 	o.ended, o.finish = context.WithCancel(context.Background())
 	o.halted, o.stop = context.WithCancel(i.ctx)
@@ -50,7 +52,7 @@ func newOffer(i *Inviter, r record, need bool) *offer {
 		attempts = 2
 	}
 	o.session = wormhole.New(wormhole.Config{
-		Dial: i.config.Dial, Save: o.saveSession, MakeCode: o.makeCode,
+		Dial: o.dial, Save: o.saveSession, MakeCode: o.makeCode,
 		Seconds: life, Digits: digits, Need: need,
 		Attempts: attempts, Wait: o.wait, Event: o.event,
 	}, *r.Session)
@@ -65,6 +67,17 @@ func (o *offer) makeCode(nameplate string) (string, error) {
 	}
 	c, err := code.New(rand.Reader, nameplate, words)
 	return c.Text(), err
+}
+
+// dial reaches the mailbox server, unless that takes so long that it may have
+// forgotten us meanwhile.
+func (o *offer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := o.inviter.config.Dial(ctx, network, address)
+	if err == nil && o.away() {
+		conn.Close()
+		return nil, ErrLost
+	}
+	return conn, err
 }
 
 // invite is a copy for others.
@@ -87,7 +100,7 @@ func (o *offer) change(alter func(*record) bool) error {
 		return fmt.Errorf("saving the invite: %w", err)
 	}
 	told := next.State != o.record.State
-	o.record = next
+	o.record, o.kept = next, next.Seen
 	o.mu.Unlock()
 	if told && o.inviter.config.Changed != nil {
 		o.inviter.config.Changed(next.Invite)
@@ -110,19 +123,16 @@ func (o *offer) event(e wormhole.Event) {
 	o.mu.Lock()
 	switch e {
 	case wormhole.Connected, wormhole.Alive:
-		o.record.Online = true
+		o.record.Online, o.record.Seen = true, now
 		// A minute's error in an absence of ten does no harm.
-		save = !o.record.Own && now.Sub(o.record.Seen) >= time.Minute
-		if !save {
-			o.record.Seen = now
-		}
+		save = !o.record.Own && now.Sub(o.kept) >= time.Minute
 	case wormhole.Disconnected:
 		o.record.Online = false
 	}
 	o.mu.Unlock()
 	if save {
 		// When this fails, the next save tells the disk as much.
-		_ = o.change(func(r *record) bool { r.Seen = now; return true })
+		_ = o.change(func(*record) bool { return true })
 	}
 	if e == wormhole.KeyAgreed {
 		o.advance(Exchanging)
@@ -162,14 +172,16 @@ func (o *offer) advance(s State) error {
 	})
 }
 
-// end goes to a final state, once; true if this call did it.
-func (o *offer) end(s State, reason string) bool {
-	did := false
+// end goes to a final state, once.
+func (o *offer) end(s State, reason string) {
 	err := o.change(func(r *record) bool {
 		if r.State.Final() {
 			return false
 		}
-		did = true
+		if r.Acknowledged && s != Done {
+			// What was told to Joined stands, whatever became of the last word.
+			s, reason = Done, "taken in, but the confirmation may not have arrived: "+reason
+		}
 		r.State, r.Reason, r.Ended = s, reason, o.inviter.config.Now()
 		return true
 	})
@@ -181,17 +193,16 @@ func (o *offer) end(s State, reason string) bool {
 		o.mu.Unlock()
 	}
 	o.finish()
-	return did
 }
 
-// cancel ends the invite unless the newcomer is being taken in.
-func (o *offer) cancel() error {
+// endUnless ends the invite unless it has come too far for that: ErrTooLate.
+func (o *offer) endUnless(far func(record) bool, s State, reason string) error {
 	late := false
 	err := o.change(func(r *record) bool {
-		if late = r.State.Final() || r.Admitting; late {
+		if late = r.State.Final() || far(*r); late {
 			return false
 		}
-		r.State, r.Reason, r.Ended = Cancelled, "cancelled by the operator", o.inviter.config.Now()
+		r.State, r.Reason, r.Ended = s, reason, o.inviter.config.Now()
 		return true
 	})
 	if err != nil {
@@ -204,6 +215,17 @@ func (o *offer) cancel() error {
 	return nil
 }
 
+// Two limits for endUnless.
+func exchanging(r record) bool { return r.State != Waiting }
+func admitting(r record) bool  { return r.Admitting }
+
+const nobodyCame = "nobody came in time"
+
+// cancel ends the invite unless the newcomer is being taken in.
+func (o *offer) cancel() error {
+	return o.endUnless(admitting, Cancelled, "cancelled by the operator")
+}
+
 // serve runs the invite to its end, or until the Inviter closes.
 func (o *offer) serve() {
 	defer close(o.served)
@@ -212,23 +234,14 @@ func (o *offer) serve() {
 	if o.session == nil {
 		return
 	}
-	v := o.invite()
-	if !v.State.Final() {
-		if left := v.Expires.Sub(o.inviter.config.Now()); left <= 0 {
-			o.end(Expired, "nobody came in time")
-		} else if !o.fresh && o.away() {
-			o.end(Lost, ErrLost.Error())
-		}
-	}
-	if v := o.invite(); v.State == Lost {
+	if !o.fresh && !o.resumes() {
 		o.forget()
 		return
 	}
 	ctx, cancel := context.WithCancel(o.halted)
 	defer cancel()
-	ran := make(chan error, 1)
 	var runner sync.WaitGroup
-	runner.Go(func() { ran <- o.session.Run(ctx) })
+	runner.Go(func() { o.session.Run(ctx) }) // how it ends, the session's methods say
 	defer runner.Wait()
 	defer cancel()
 
@@ -248,6 +261,26 @@ func (o *offer) serve() {
 	}
 }
 
+// resumes judges an invite of an earlier process: false when the mailbox server is
+// to be left alone.
+func (o *offer) resumes() bool {
+	if o.left() <= 0 {
+		if err := o.endUnless(exchanging, Expired, nobodyCame); err != nil && !errors.Is(err, ErrTooLate) {
+			o.end(Expired, nobodyCame) // the disk refuses
+		}
+	}
+	if !o.away() {
+		return true
+	}
+	o.end(Lost, ErrLost.Error())
+	return false
+}
+
+// left is how long the invite has yet to live.
+func (o *offer) left() time.Duration {
+	return o.invite().Expires.Sub(o.inviter.config.Now())
+}
+
 // attend waits for the newcomer and carries out the exchange.
 func (o *offer) attend(ctx context.Context) error {
 	active, cancel := context.WithCancel(ctx)
@@ -255,29 +288,47 @@ func (o *offer) attend(ctx context.Context) error {
 	var watch sync.WaitGroup
 	defer watch.Wait()
 	defer cancel()
-	expired := o.inviter.config.After(o.invite().Expires.Sub(o.inviter.config.Now()))
 	watch.Go(func() {
 		defer cancel()
-		select {
-		case <-expired:
-			// Whoever is being taken in is not thrown out at the door.
-			if o.invite().State == Waiting {
-				o.end(Expired, "nobody came in time")
-				return
-			}
-			select {
-			case <-o.ended.Done():
-			case <-active.Done():
-			}
-		case <-o.ended.Done():
-		case <-active.Done():
-		}
+		o.expire(active)
 	})
 	err := o.exchange(active)
 	if err != nil && o.invite().State.Final() {
 		return nil // cancelled or expired meanwhile: that is the reason
 	}
 	return err
+}
+
+// expire ends the invite when its time has come, and returns then or with ctx.
+// Whoever has proven the code by then has some time yet; whoever is being taken in
+// is not thrown out at the door.
+func (o *offer) expire(ctx context.Context) {
+	until := func(end time.Duration) bool {
+		for {
+			left := o.left() + end
+			if left <= 0 {
+				return true
+			}
+			select {
+			// In steps: timers stand still while a machine sleeps.
+			case <-o.inviter.config.After(min(left, time.Minute)):
+			case <-o.ended.Done():
+				return false
+			case <-ctx.Done():
+				return false
+			}
+		}
+	}
+	if !until(0) || o.endUnless(exchanging, Expired, nobodyCame) == nil {
+		return
+	}
+	if !until(exchangeTime) || o.endUnless(admitting, Expired, "the newcomer began, and did not finish in time") == nil {
+		return
+	}
+	select {
+	case <-o.ended.Done():
+	case <-ctx.Done():
+	}
 }
 
 // exchange is the inviter's half. Every step may be repeated after a restart.
@@ -379,7 +430,9 @@ func (o *offer) failed(err error) {
 // goodbye tells the newcomer, if one is there, and the mailbox server how it
 // ended.
 func (o *offer) goodbye(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, closeTime)
+	// Our own server keeps the code good until it hears this; any other ends
+	// the session by ErrLost.
+	ctx, cancel := context.WithTimeout(ctx, max(closeTime, o.left()))
 	defer cancel()
 	v, s := o.invite(), o.session
 	mood, reason := wormhole.MoodLonely, string(v.State)

@@ -120,6 +120,7 @@ type connection struct {
 	allocating, claiming, opened bool
 	releasing, closing           bool
 	asked, replayed              bool            // the marker after the old messages: sent, come back
+	served                       bool            // the server has done something for us
 	sent, echoed                 map[string]bool // our phases, on this connection
 }
 
@@ -257,6 +258,7 @@ func (c *connection) handle(f frame) error {
 		if err != nil {
 			return final(err)
 		}
+		c.served = true
 		return s.change(func(st *state) error {
 			st.Granted = max(0, granted)
 			return st.setCode(text)
@@ -268,8 +270,10 @@ func (c *connection) handle(f frame) error {
 		if err := checkToken(f.Mailbox); err != nil {
 			return final(err)
 		}
+		c.served = true
 		return s.change(func(st *state) error { st.Mailbox = f.Mailbox; return nil })
 	case "message":
+		c.served = true
 		return c.message(f)
 	case "pong":
 		c.replayed = true
@@ -289,7 +293,14 @@ func (c *connection) message(f frame) error {
 	s := c.session
 	st := &s.state.state
 	if f.Side == st.Side {
-		c.echoed[f.Phase] = true
+		// What is not ours, or known already, shall cost neither memory nor disk.
+		known, stored := st.sentPhase(f.Phase)
+		if known {
+			c.echoed[f.Phase] = true
+		}
+		if !known || stored {
+			return nil
+		}
 		return s.change(func(st *state) error { st.stored(f.Phase); return nil })
 	}
 	body, err := hex.DecodeString(f.Body)
@@ -299,11 +310,12 @@ func (c *connection) message(f frame) error {
 	if len(body) > MaxMessage+64 {
 		return final(ErrTooLarge)
 	}
+	if !st.wants(f.Side, f.Phase, body) {
+		return nil
+	}
 	hadPeer, hadKey := st.Peer != "", st.Verified
 	err = s.change(func(st *state) error {
-		if _, err := st.accept(f.Side, f.Phase, body); err != nil {
-			return err
-		}
+		st.accept(f.Side, f.Phase, body)
 		err := st.advance(s.versions())
 		if errors.Is(err, ErrWrongCode) {
 			// Spent: say so to the server and, by our version message,
@@ -338,9 +350,10 @@ func (c *connection) failed(f frame) error {
 		return s.change(func(st *state) error { st.Closed = true; return nil })
 	}
 	err, again := serverError(f.Error)
-	if again {
+	if again && s.state.Nameplate != "" {
 		return err
 	}
+	// Who waits for a code can be told, and try again.
 	return final(err)
 }
 

@@ -124,7 +124,12 @@ func (s *Session) run(ctx context.Context) error {
 		s.notify()
 		s.mu.Unlock()
 		if was {
-			reached, attempt = true, 0
+			reached = true
+		}
+		if c.served {
+			// A server that welcomes and does no more is full, or broken: it
+			// is left alone for longer and longer.
+			attempt = 0
 		}
 		var final *finalError
 		switch {
@@ -315,6 +320,13 @@ func (s *Session) PeerSeen() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state.Peer != ""
+}
+
+// Online says whether the mailbox server is connected now.
+func (s *Session) Online() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.online
 }
 
 // Verified says whether the other side has proven the code.

@@ -124,7 +124,7 @@ func (s *State) UnmarshalJSON(b []byte) error {
 // CodeText is the code, empty until one is known.
 func (s State) CodeText() string { return s.Code }
 
-// Mailbox returns the address of the mailbox server.
+// MailboxURL is the address of the mailbox server.
 func (s State) MailboxURL() string { return s.URL }
 
 // GrantedSeconds is how long our own mailbox server promised to keep the
@@ -177,31 +177,24 @@ const (
 	phaseVersion = "version"
 )
 
-// accept takes a message of the other side. It says whether anything changed.
-// ErrWrongCode ends the exchange.
-func (s *state) accept(side, phase string, body []byte) (bool, error) {
-	if side == s.Side || !knownPhase(phase) || len(body) > MaxMessage+nonceSize+16 {
-		return false, nil
+// wants says whether a message is one of the other side that is not there yet.
+// Whoever speaks first is the other side; a server that admits a third cannot make
+// us listen to it.
+func (s *state) wants(side, phase string, body []byte) bool {
+	if side == s.Side || s.Peer != "" && side != s.Peer || !knownPhase(phase) || len(body) > MaxMessage+nonceSize+16 {
+		return false
 	}
-	if s.Peer == "" {
-		// Whoever speaks first is the other side; a server that admits a
-		// third cannot make us listen to it.
-		s.Peer = side
-	}
-	if side != s.Peer {
-		return false, nil
-	}
-	if _, seen := s.In[phase]; seen {
-		return false, nil
-	}
-	if _, seen := s.Pending[phase]; seen {
-		return false, nil
-	}
+	_, opened := s.In[phase]
+	_, pending := s.Pending[phase]
+	return !opened && !pending
+}
+
+// accept takes a message that it wants.
+func (s *state) accept(side, phase string, body []byte) {
 	if s.Pending == nil {
 		s.Pending = map[string]hexBytes{}
 	}
-	s.Pending[phase] = body
-	return true, nil
+	s.Peer, s.Pending[phase] = side, body
 }
 
 // advance opens what can be opened and seals what can be sealed.
@@ -261,15 +254,24 @@ func (s *state) keep(phase string, plain []byte) {
 	delete(s.Pending, phase)
 }
 
-// stored marks our message of a phase as echoed by the server.
-func (s *state) stored(phase string) bool {
-	for i := range s.Out {
-		if s.Out[i].Phase == phase && !s.Out[i].Stored {
-			s.Out[i].Stored = true
-			return true
+// sentPhase says whether we have a message of a phase, and whether the server has
+// echoed it.
+func (s *state) sentPhase(phase string) (known, stored bool) {
+	for _, o := range s.Out {
+		if o.Phase == phase {
+			return true, o.Stored
 		}
 	}
-	return false
+	return false, false
+}
+
+// stored marks our message of a phase as echoed by the server.
+func (s *state) stored(phase string) {
+	for i := range s.Out {
+		if s.Out[i].Phase == phase {
+			s.Out[i].Stored = true
+		}
+	}
 }
 
 // allStored says whether the server has everything that can be sent now: what

@@ -164,8 +164,8 @@ func FuzzPhaseBody(f *testing.F) {
 		if err := s.setCode(e.Code); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.accept("b", phase, body); err != nil {
-			t.Fatal(err)
+		if s.wants("b", phase, body) {
+			s.accept("b", phase, body)
 		}
 		if err := s.advance([]byte("{}")); err != nil && !errors.Is(err, ErrWrongCode) {
 			t.Fatalf("untyped error %v", err)
