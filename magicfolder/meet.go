@@ -168,14 +168,21 @@ type fetched struct {
 }
 
 func (x *fetched) get(ctx context.Context) (download.Staged, error) {
-	if x.have == nil {
-		st, err := x.d.Fetch(ctx, x.s)
-		if err != nil {
-			return st, err
+	if x.have != nil {
+		// What went wrong with it before may have cleared the staging area.
+		f, err := x.d.FS.OpenStaged(x.have.Name)
+		if err == nil {
+			return *x.have, f.Close()
 		}
-		x.have = &st
+		x.drop()
+		x.have = nil
 	}
-	return *x.have, nil
+	st, err := x.d.Fetch(ctx, x.s)
+	if err != nil {
+		return st, err
+	}
+	x.have = &st
+	return st, nil
 }
 
 func (x *fetched) drop() {

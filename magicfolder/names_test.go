@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
-
 )
 
 // Somebody with the Collective's writecap gives us another name: one that could

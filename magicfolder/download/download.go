@@ -159,6 +159,9 @@ func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error 
 	if err != nil {
 		return err
 	}
+	if rec.Move != nil {
+		return d.finish(key, rec)
+	}
 	if rec.Relpath == "" {
 		rec.Relpath = s.Relpath
 	}
@@ -190,12 +193,16 @@ func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error 
 		if errors.Is(err, ErrEdited) && rec.Disk == nil && d.collides(key, rec.Relpath) {
 			err = ErrCollision
 		}
-		if errors.Is(err, errKept) {
-			// The staging area holds bytes of the user's.
-			return errors.Join(ErrEdited, d.recover(key, rec))
+		if errors.Is(err, ErrEdited) && !errors.Is(err, errKept) || errors.Is(err, ErrBlocked) || errors.Is(err, ErrCollision) {
+			// All is where it was.
+			rec.Move = nil
+			return errors.Join(err, d.put(key, rec))
 		}
-		rec.Move = nil
-		return errors.Join(err, d.put(key, rec))
+		// It may have been made, or the staging area may hold bytes of the user's.
+		if ferr := d.finish(key, rec); !errors.Is(ferr, ErrEdited) || errors.Is(err, errKept) {
+			return ferr
+		}
+		return err
 	}
 	if err := d.fault("download.placed"); err != nil {
 		return err
@@ -214,6 +221,16 @@ func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error 
 		}
 	}
 	return d.fault("download.recorded")
+}
+
+// finish ends a move that was left open, before its journal, which is all that
+// keeps bytes of the user's in the staging area from being swept, is replaced.
+// Look at the file again on ErrEdited; after other errors the journal still stands.
+func (d *Downloader) finish(key string, rec state.File) error {
+	if err := d.recover(key, rec); err != nil {
+		return fmt.Errorf("finishing an earlier change of the file: %w", err)
+	}
+	return ErrEdited
 }
 
 // collides: on a file system that ignores case, the file at path may be the one
@@ -307,6 +324,9 @@ func (d *Downloader) Adopt(key string, s snapshot.Snapshot) error {
 	if err != nil {
 		return err
 	}
+	if rec.Move != nil {
+		return d.finish(key, rec)
+	}
 	if rec.Relpath == "" {
 		rec.Relpath = s.Relpath
 	}
@@ -339,6 +359,10 @@ func (d *Downloader) adopt(key string, rec state.File, s snapshot.Snapshot, disk
 // named participant and gives its path. It never overwrites: a file that holds
 // the same bytes already is as good, else a number is added.
 func (d *Downloader) PlaceConflict(relpath, name string, staged Staged) (string, error) {
+	// What is for its owner's eyes alone stays so.
+	if err := d.FS.CopyMode(relpath, staged.Name); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fsys.ErrNotFile) {
+		return "", fmt.Errorf("writing a conflict file: %w", err)
+	}
 	for n := 1; n <= 1000; n++ {
 		p := ConflictPath(relpath, name, n)
 		err := d.FS.Place(staged.Name, p)
@@ -429,7 +453,11 @@ func (d *Downloader) Remove(p string, want []byte) bool {
 	if err == nil && bytes.Equal(got, want) {
 		return d.FS.Discard(name) == nil
 	}
-	// What cannot be put back stays in the staging area.
-	d.FS.Place(name, p)
+	// Somebody saved to it at the last moment: it goes back, or beside what has
+	// taken its place.
+	to := p
+	for n := 2; n <= 1000 && errors.Is(d.FS.Place(name, to), fs.ErrExist); n++ {
+		to = fmt.Sprintf("%s.%d", p, n)
+	}
 	return false
 }

@@ -108,9 +108,11 @@ func (d *Downloader) recover(key string, rec state.File) error {
 			if err != nil {
 				return err
 			}
-			if _, err := d.PlaceConflict(rec.Relpath, d.Own, cp); err != nil {
+			p, err := d.PlaceConflict(rec.Relpath, d.Own, cp)
+			if err != nil {
 				return err
 			}
+			rec.Conflicts = append(rec.Conflicts, state.Conflict{Path: p, Name: d.Own, Sum: cp.Sum})
 		}
 	}
 	rec.Move = nil

@@ -112,6 +112,9 @@ type FS interface {
 	// Take moves the file at path to the staging area, and removes the
 	// directories that this left empty.
 	Take(path, staged string) error
+	// CopyMode gives a staged file the permissions of the file at path, as Swap
+	// does by itself; ErrNotFile for anything else.
+	CopyMode(path, staged string) error
 	// Discard removes a staged file; a missing one is no error.
 	Discard(staged string) error
 	// Staged lists the staging area.

@@ -318,6 +318,9 @@ func (m *Memory) Swap(staged, p string) error {
 	return nil
 }
 
+// CopyMode implements FS; there are no modes here.
+func (m *Memory) CopyMode(p, staged string) error { return CheckPath(p, false) }
+
 // Take implements FS.
 func (m *Memory) Take(p, staged string) error {
 	if err := m.before("take", p); err != nil {

@@ -64,7 +64,7 @@ func (r *real) Present() error {
 	}
 	// Where a disk is mounted, the empty directory below it has no staging area.
 	if st, err := r.root.Lstat(Staging); err != nil || !st.IsDir() {
-		return ErrMissing
+		return fmt.Errorf("%w; a directory is there, without the %s of the folder: if it is the right one, make that in it", ErrMissing, Staging)
 	}
 	return nil
 }
@@ -334,21 +334,31 @@ func (r *real) Swap(staged, p string) error {
 	if err := r.prepare(staged, p); err != nil {
 		return err
 	}
-	old, err := r.root.Lstat(p)
-	if err != nil {
-		return err
-	}
-	if !old.Mode().IsRegular() {
-		return ErrNotFile
-	}
 	// A replaced script stays executable.
-	if err := r.root.Chmod(stagedPath(staged), old.Mode().Perm()); err != nil {
+	if err := r.CopyMode(p, staged); err != nil {
 		return err
 	}
 	if err := r.exchange(stagedPath(staged), p); err != nil {
 		return err
 	}
 	return r.syncParents(stagedPath(staged), p)
+}
+
+func (r *real) CopyMode(p, staged string) error {
+	if err := stagedName(staged); err != nil {
+		return err
+	}
+	if err := r.check(p); err != nil {
+		return err
+	}
+	from, err := r.root.Lstat(p)
+	if err != nil {
+		return err
+	}
+	if !from.Mode().IsRegular() {
+		return ErrNotFile
+	}
+	return r.root.Chmod(stagedPath(staged), from.Mode().Perm())
 }
 
 func (r *real) Take(p, staged string) error {
