@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -32,8 +33,10 @@ type shared struct {
 func TestFoldersWithMagicFolder(t *testing.T) {
 	t.Parallel() // it waits for polls most of the time
 	NeedPeers(t)
+	var said report
+	t.Cleanup(func() { said.show(t) }) // the last: after what each program printed
 	began := time.Now()
-	phase := func(what string) { t.Logf("%5.1f s  %s", time.Since(began).Seconds(), what) }
+	phase := func(what string) { said.add("%5.1f s  %s", time.Since(began).Seconds(), what) }
 	intro := StartOurIntroducer(t)
 	StartStorage(t, intro.FURL, "tahoe")
 	StartOurStorage(t, intro.FURL, "ours", "--shares-needed=1", "--shares-happy=1", "--shares-total=1")
@@ -67,6 +70,7 @@ func TestFoldersWithMagicFolder(t *testing.T) {
 		for _, s := range folders {
 			t.Run(s.folder, func(t *testing.T) {
 				t.Parallel()
+				s.tell(t, &said)
 				s.live(t, func(what string) { phase(s.folder + ": " + what) })
 			})
 		}
@@ -90,6 +94,7 @@ func TestFoldersWithMagicFolder(t *testing.T) {
 		for _, s := range folders {
 			t.Run(s.folder, func(t *testing.T) {
 				t.Parallel()
+				s.tell(t, &said)
 				s.reunion(t)
 				s.model(t, tahoe)
 			})
@@ -110,15 +115,43 @@ func TestFoldersWithMagicFolder(t *testing.T) {
 	ours.current(t, theirs.folder)
 }
 
+// report is what happened, shown at the end.
+type report struct {
+	mu    sync.Mutex // guards lines
+	lines []string
+}
+
+func (r *report) add(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lines = append(r.lines, fmt.Sprintf(format, args...))
+}
+
+func (r *report) show(t testing.TB) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t.Logf("what happened:\n%s", strings.Join(r.lines, "\n"))
+}
+
+// tell has a failed test say how both programs see the folder.
+func (s *shared) tell(t testing.TB, said *report) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		st, err := s.ours.status(t, s.folder)
+		said.add("%s: our status: %+v (%v)", s.folder, st, err)
+		for _, e := range s.real.events(t) {
+			if e["folder"] == s.folder {
+				said.add("%s: magic-folder: %.300v", s.folder, e)
+			}
+		}
+		said.add("%s: failures in magic-folder's log:\n%s", s.folder, failures(s.real.log))
+	})
+}
+
 // live is what two people do to a folder while both programs run.
 func (s *shared) live(t *testing.T, phase func(string)) {
-	t.Cleanup(func() {
-		if t.Failed() {
-			st, err := s.ours.status(t, s.folder)
-			t.Logf("our status: %+v (%v)", st, err)
-			t.Logf("magic-folder's status: %v", s.real.events(t))
-		}
-	})
 	names := []string{"plain.txt", "two words.txt", "ünï/日本 語/deep file", "@at/%41 100%", ".hidden", "a/b/c/d/e", "quote\"s and 'back\\slash"}
 	for i, name := range names {
 		writeIn(t, s.realDir, "real/"+name, strings.Repeat("made by magic-folder\n", 1+i*7))
@@ -220,13 +253,6 @@ func (s *shared) published(t *testing.T) {
 
 // reunion is what follows when first ours and then magic-folder comes back.
 func (s *shared) reunion(t *testing.T) {
-	t.Cleanup(func() {
-		if t.Failed() {
-			st, err := s.ours.status(t, s.folder)
-			t.Logf("our status: %+v (%v)", st, err)
-			t.Logf("magic-folder's status: %v", s.real.events(t))
-		}
-	})
 	arrives(t, s.realDir, "written apart by us", "our side")
 	arrives(t, s.ourDir, "written apart by magic-folder", "magic-folder's side")
 	arrives(t, s.realDir, "unrelated by us", "edited apart")

@@ -34,6 +34,7 @@ type realMember struct {
 	port   int
 	node   *WebClient
 	run    *Process
+	log    string // Eliot's
 }
 
 func startRealMember(t testing.TB, node *WebClient, mailbox string) *realMember {
@@ -53,7 +54,10 @@ func (m *realMember) command(t testing.TB, args ...string) string {
 
 func (m *realMember) start(t testing.TB) {
 	t.Helper()
-	m.run = Start(t, filepath.Join(NeedPeers(t), "magic-folder"), "--config", m.config, "run")
+	// Its own log, of the states of each file, goes to a place apart: what it prints
+	// otherwise says nothing of why a folder stands still.
+	m.log = filepath.Join(t.TempDir(), "eliot.log")
+	m.run = Start(t, "sh", "-c", `exec "$0" --config "$1" --eliot-fd 3 run 3>"$2"`, filepath.Join(NeedPeers(t), "magic-folder"), m.config, m.log)
 	WaitPort(t, m.run, m.port)
 	// It refuses to write before it has counted the servers once.
 	Eventually(t, time.Minute, "magic-folder sees its node's servers", func() error {
@@ -64,6 +68,22 @@ func (m *realMember) start(t testing.TB) {
 		}
 		return errors.New("not happy yet")
 	})
+}
+
+// failures are the last entries of a log of Eliot's that tell of one. (The
+// exception by which a generator of Twisted's returns a value is none.)
+func failures(log string) string {
+	b, err := os.ReadFile(log)
+	if err != nil {
+		return err.Error()
+	}
+	var found []string
+	for line := range strings.Lines(string(b)) {
+		if (strings.Contains(line, `"traceback"`) || strings.Contains(line, `"failed"`)) && !strings.Contains(line, "_DefGen_Return") {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found[max(0, len(found)-10):], "")
 }
 
 // stop ends it as its user would; what it printed on its way out is of no interest.
