@@ -27,6 +27,7 @@ import (
 	"warren/node/caps"
 	"warren/node/furl"
 	"warren/node/storage"
+	"warren/node/storage/container"
 	"warren/node/storage/disk"
 	"warren/node/storage/gbs"
 	"warren/node/storage/storagetest"
@@ -280,8 +281,6 @@ func TestStorageDirectoryMoves(t *testing.T) {
 		WriteEnabler: storagetest.Secret('w'),
 		LeaseSecrets: storage.LeaseSecrets{Renew: storagetest.Secret('r'), Cancel: storagetest.Secret('c')},
 	}
-	// The same history of one more slot on a directory of ours alone and on the one
-	// that moves: it ends in the same bytes.
 	var d net.Dialer
 	for turn := range 4 {
 		var nurl furl.NURL
@@ -319,12 +318,62 @@ func TestStorageDirectoryMoves(t *testing.T) {
 		stop()
 	}
 	after := shareFiles(t, dir)
-	for name := range before {
-		if _, ok := after[name]; !ok {
+	moved := 0
+	for name, was := range before {
+		now, ok := after[name]
+		if !ok {
 			t.Errorf("share file %s is lost", name)
 		}
+		if filepath.Base(filepath.Dir(name)) != file.Text() {
+			continue
+		}
+		moved++
+		old, new := openImmutable(t, was), openImmutable(t, now)
+		if a, b := shareData(t, old), shareData(t, new); !bytes.Equal(a, b) {
+			t.Errorf("share file %s: its data was %x, is %x", name, a, b)
+		}
+		// Each server's lease is there once, and those from before are.
+		oldLeases, newLeases := shareLeases(t, old), shareLeases(t, new)
+		if len(newLeases) != len(oldLeases)+4 {
+			t.Fatalf("share file %s: %d leases, then %d", name, len(oldLeases), len(newLeases))
+		}
+		for turn, l := range newLeases[len(oldLeases):] {
+			if !l.RenewedBy(storagetest.Secret(byte(turn))) {
+				t.Errorf("share file %s: no lease of turn %d where it should be", name, turn)
+			}
+		}
+	}
+	if moved == 0 {
+		t.Error("no share of the file was compared")
 	}
 	if len(first) == 0 {
 		t.Error("no results")
 	}
+}
+
+func openImmutable(t *testing.T, b []byte) *container.Immutable {
+	t.Helper()
+	im, err := container.OpenImmutable(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return im
+}
+
+func shareData(t *testing.T, im *container.Immutable) []byte {
+	t.Helper()
+	b, err := im.Read(0, im.Length())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func shareLeases(t *testing.T, im *container.Immutable) []container.Stored {
+	t.Helper()
+	all, err := im.Leases()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
 }

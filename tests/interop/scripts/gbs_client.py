@@ -75,7 +75,7 @@ class Raw(object):
         if message is not None:
             body = cbor2.dumps(message)
         r = await self.client._treq.request(
-            method, self.client.relative_url(path), headers=all_headers, data=body or b"", timeout=20
+            method, self.client.relative_url(path), headers=all_headers, data=body or b"", timeout=60
         )
         content = await r.content()
         results["raw " + name] = r.code
