@@ -34,8 +34,10 @@ type Backend struct {
 	shares, incoming, advisories string
 	group                        *durable.Group
 
-	mu      sync.Mutex      // guards settled, and the choice of an advisory's name
+	mu      sync.Mutex      // guards settled
 	settled map[string]bool // prefix directories that have been on the disk since this process began
+
+	advising sync.Mutex // held while an advisory's name is chosen and taken
 }
 
 // Open opens the storage directory dir ("storage" in a node directory), making
@@ -307,8 +309,8 @@ func (b *Backend) Available() (uint64, error) {
 
 // Advise implements storage.Backend.
 func (b *Backend) Advise(name string, text []byte) error {
-	b.mu.Lock() // names are taken one at a time
-	defer b.mu.Unlock()
+	b.advising.Lock()
+	defer b.advising.Unlock()
 	path := filepath.Join(b.advisories, name)
 	for i := 1; ; i++ {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
