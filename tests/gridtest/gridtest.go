@@ -170,7 +170,7 @@ func (g *Grid) connect(a grid.Announced) ([]grid.Candidate, string) {
 // wait waits until n servers, neither more nor less, are connected.
 func (c *Client) wait(t testing.TB, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		changed := c.Grid.Changed()

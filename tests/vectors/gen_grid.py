@@ -1,9 +1,10 @@
 """Vectors for node/grid, made by the real Tahoe-LAFS.
 
-Run with the peers' Python:  /tmp/peers/bin/python tests/vectors/gen_grid.py
+Run with the peers' Python:  .peers/bin/python tests/vectors/gen_grid.py
 Writes node/grid/testdata/permutation.json: announcements of storage servers with
 and without a permutation seed, and the order in which Tahoe's storage broker asks
-them for several storage indexes, also with peers.preferred set.
+them for several storage indexes, also with peers.preferred set. WARREN_VECTORS
+names another directory to write below.
 """
 
 import hashlib
@@ -14,8 +15,8 @@ from allmydata.client import config_from_string
 from allmydata.storage_client import StorageClientConfig, StorageFarmBroker
 from allmydata.util import base32
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-OUT = os.path.join(HERE, "..", "..", "node", "grid", "testdata")
+ROOT = os.environ.get("WARREN_VECTORS") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+OUT = os.path.join(ROOT, "node", "grid", "testdata")
 
 
 def sha(text):
@@ -61,6 +62,7 @@ def main():
             "preferred": [s.get_longname().decode("ascii") for s in picky.get_servers_for_psi(si)],
             "lease-seed": base32.b2a(broker.get_servers_for_psi(si)[0].get_lease_seed()).decode("ascii"),
         })
+    os.makedirs(OUT, exist_ok=True)
     os.makedirs(OUT, exist_ok=True)
     with open(os.path.join(OUT, "permutation.json"), "w") as f:
         json.dump({"servers": servers, "preferred": preferred, "orders": orders}, f, indent=1)
