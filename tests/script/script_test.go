@@ -89,13 +89,13 @@ func (s *stage) process(ts *testscript.TestScript, args []string) *interop.Proce
 }
 
 func (s *stage) stop(ts *testscript.TestScript, args []string) {
-	s.process(ts, args).Stop(20 * time.Second)
+	s.process(ts, args).Stop(limit)
 }
 
 func (s *stage) kill(ts *testscript.TestScript, args []string) { s.process(ts, args).Kill() }
 
 // limit bounds each wait.
-const limit = time.Minute
+const limit = 2 * time.Minute
 
 func (s *stage) await(ts *testscript.TestScript, args []string) {
 	if len(args) < 1 || len(args) > 2 {

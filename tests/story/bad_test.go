@@ -140,7 +140,7 @@ func TestTooFewServersForANewcomer(t *testing.T) {
 	bob, folder := h.join(t, "bob", op.invite(t, "bob", "docs").Code)
 	holds(t, folder, map[string]string{"hello": strings.Repeat("world", 100)})
 	write(t, folder, map[string]string{"edit": "bob's"})
-	interop.Eventually(t, 30*time.Second, "the newcomer's folder waiting", func() error {
+	interop.Eventually(t, time.Minute, "the newcomer's folder waiting", func() error {
 		if f := bob.folder(t, "docs"); f.State != magicfolder.StateWaiting || f.Reason == "" {
 			return fmt.Errorf("%s (%s)", f.State, f.Reason)
 		}
@@ -176,6 +176,9 @@ func TestBadCommands(t *testing.T) {
 		fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", port))
 	h.must(t, "create-client", "-d", h.path("corrupt"), "--introducer="+h.furlFile)
 	write(t, h.path("corrupt"), map[string]string{"tahoe.cfg": "[client\nshares"})
+	h.must(t, "create-client", "-d", h.path("hidden"), "--introducer="+h.furlFile, "--hide-ip", "--tor-socks-port=tcp:127.0.0.1:1", "--shares-needed=1")
+	h.must(t, "create-client", "-d", h.path("named"), "--introducer="+h.furlFile, "--webport=none")
+	write(t, h.path("named"), map[string]string{"warren.cfg": fmt.Sprintf("[mailbox]\nenabled = true\nport = tcp:%d\n", interop.FreePort(t))})
 	write(t, h.path("foreign"), map[string]string{"notes": "no node"})
 	write(t, h.dir, map[string]string{"bad.furl": "pb://nonsense", "empty.furl": ""})
 
@@ -194,6 +197,12 @@ func TestBadCommands(t *testing.T) {
 		{"invite bob --mailbox=http://x/", 2, "not a mailbox address", "ws://HOST:PORT/v1"},
 		{"invite bob --folder=none", 3, "folder", ""},
 		{"invite ../bob", 2, "that name cannot be given to a newcomer", ""},
+		{"get URI:LIT:nbswy3dp " + h.dir, 2, "is a directory: name the file to write", "see --help"},
+		{"mailbox --listen=carrier-pigeon " + nowhere, 2, "--listen=carrier-pigeon: write tcp or tor", "see --help"},
+		{"status " + h.intro.dir, 2, "the node directory is named twice", "see --help"},
+		{"-d " + h.intro.dir + " status", 4, "runs (process ", "[node] web.port"},
+		{"-d " + h.path("hidden") + " join 7-crossover-clamshell --direct", 2, "goes through Tor, and so would this", "leave --direct away"},
+		{"-d " + h.path("named") + " run", 1, "listens on every address of this machine", "[mailbox] location = ws://HOST:PORT/v1"},
 		{"folder add " + nowhere + "/x/y --name=a/b", 2, "name", ""},
 		{"folder leave none", 3, "folder", "warren folder list"},
 		{"folder status none", 3, `no folder "none"`, "warren folder list"},
@@ -370,7 +379,7 @@ func TestFullDisk(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(tiny, "node")); err == nil {
 		t.Error("a node directory was left half made")
 	}
-	interop.Eventually(t, 30*time.Second, "the operator told", func() error {
+	interop.Eventually(t, time.Minute, "the operator told", func() error {
 		if v := op.invited(t, is.ID); v.State != invite.Failed || !strings.Contains(v.Reason, "newcomer") {
 			return fmt.Errorf("%s (%s)", v.State, v.Reason)
 		}
@@ -440,7 +449,7 @@ func TestDetach(t *testing.T) {
 	if err := p.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	interop.Eventually(t, 20*time.Second, "the end of the detached node", func() error {
+	interop.Eventually(t, time.Minute, "the end of the detached node", func() error {
 		if _, err := os.Stat(filepath.Join(bob.dir, "running.process")); err == nil {
 			return errors.New("still running")
 		}

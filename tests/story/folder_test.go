@@ -237,11 +237,7 @@ func TestLifeOfAFolder(t *testing.T) {
 	before := time.Now()
 	write(t, ops, small)
 	holds(t, bobs, want)
-	took := time.Since(before)
-	t.Logf("300 small files arrived after %.1f s", took.Seconds())
-	if took > 60*time.Second {
-		t.Errorf("300 small files took %v", took)
-	}
+	t.Logf("300 small files arrived after %.1f s", time.Since(before).Seconds())
 
 	// Edits and deletes, each way.
 	write(t, ops, map[string]string{"first": "edited by op"})

@@ -120,7 +120,7 @@ func (h *house) do(t testing.TB, args ...string) result {
 // doIn is do with a standard input.
 func (h *house) doIn(t testing.TB, stdin string, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, h.bin, args...)
 	cmd.Dir = h.dir
@@ -187,7 +187,7 @@ func (n *node) answers(t testing.TB) {
 			}
 		}
 	})
-	interop.Eventually(t, 30*time.Second, n.name+" running", func() error {
+	interop.Eventually(t, 2*time.Minute, n.name+" running", func() error {
 		select {
 		case <-n.run.Done():
 			t.Fatalf("%s ended:\n%s", n.name, n.run.Output())
@@ -203,7 +203,7 @@ func (n *node) answers(t testing.TB) {
 // stop ends the node as its user would.
 func (n *node) stop(t testing.TB) {
 	t.Helper()
-	n.run.Stop(20 * time.Second)
+	n.run.Stop(time.Minute)
 }
 
 func (n *node) do(t testing.TB, args ...string) result {
