@@ -241,23 +241,28 @@ func (s *spool) fill(body io.Reader, h hash.Hash) (uint64, error) {
 	buf := make([]byte, 256<<10)
 	var total uint64
 	for {
-		n, err := io.ReadFull(body, buf)
-		if n > 0 {
-			if h != nil {
-				h.Write(buf[:n])
-			}
-			stream.XORKeyStream(buf[:n], buf[:n])
-			if _, err := s.f.Write(buf[:n]); err != nil {
-				return total, fmt.Errorf("immutable: spool: %w", err)
-			}
-			total += uint64(n)
+		// Not io.ReadFull: it says ErrUnexpectedEOF of a last piece that is short, and
+		// net/http of a body that broke off.
+		var n int
+		var err error
+		for n < len(buf) && err == nil {
+			var more int
+			more, err = body.Read(buf[n:])
+			n += more
 		}
-		switch err {
-		case nil:
-		case io.EOF, io.ErrUnexpectedEOF:
-			return total, nil
-		default:
+		if err != nil && err != io.EOF {
 			return total, &sourceError{err}
+		}
+		if h != nil {
+			h.Write(buf[:n])
+		}
+		stream.XORKeyStream(buf[:n], buf[:n])
+		if _, err := s.f.Write(buf[:n]); err != nil {
+			return total, fmt.Errorf("immutable: spool: %w", err)
+		}
+		total += uint64(n)
+		if err == io.EOF {
+			return total, nil
 		}
 	}
 }

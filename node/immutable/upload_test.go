@@ -182,6 +182,37 @@ func TestSourceThatFails(t *testing.T) {
 	}
 }
 
+// cut is a body whose connection breaks, as net/http says it.
+type cut struct{ r io.Reader }
+
+func (c cut) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// What came of a body that broke off must not be stored as if it were all.
+func TestBrokenBodiesAreNotStored(t *testing.T) {
+	for _, conv := range []Secret{nil, testConvergence} {
+		for _, size := range []int{10, 1000, 1 << 20, 3<<20 + 100} {
+			for _, known := range []bool{false, true} {
+				g := newGrid(t, 3)
+				c := newClient(t, g, 2, 3, 3, func(cfg *Config) { cfg.Convergence = conv })
+				announced := int64(-1)
+				if known {
+					announced = int64(size) + 1
+				}
+				res, err := c.Upload(t.Context(), cut{bytes.NewReader(pattern(size))}, announced)
+				if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrSourceChanged) {
+					t.Errorf("%d bytes, length known %v: %+v, %v", size, known, res, err)
+				}
+			}
+		}
+	}
+}
+
 func TestUploadingAgainFindsTheShares(t *testing.T) {
 	g := newGrid(t, 5)
 	c := newClient(t, g, 3, 5, 5)
@@ -333,20 +364,25 @@ func testServersThatHangAtTheQuestion(t *testing.T) {
 }
 
 func TestServersThatLieAboutWriting(t *testing.T) {
-	g := newGrid(t, 3)
-	real := g.nodes[0].Client
-	g.nodes[0].Client = neverDone{real}
-	c := newClient(t, g, 2, 3, 3)
-	if _, err := c.Upload(t.Context(), bytes.NewReader(pattern(5000)), -1); !errors.Is(err, ErrUnhappy) || !errors.Is(err, errIncomplete) {
-		t.Fatal(err)
+	for _, done := range []bool{false, true} {
+		g := newGrid(t, 3)
+		g.nodes[0].Client = always{g.nodes[0].Client, done}
+		c := newClient(t, g, 2, 3, 3)
+		if _, err := c.Upload(t.Context(), bytes.NewReader(pattern(500_000)), -1); !errors.Is(err, ErrUnhappy) || !errors.Is(err, errIncomplete) {
+			t.Fatalf("done is always %v: %v", done, err)
+		}
 	}
 }
 
-type neverDone struct{ storage.Client }
+// always says the same after every write.
+type always struct {
+	storage.Client
+	done bool
+}
 
-func (n neverDone) WriteImmutable(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret, offset uint64, data []byte) (bool, error) {
-	_, err := n.Client.WriteImmutable(ctx, si, share, upload, offset, data)
-	return false, err
+func (a always) WriteImmutable(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret, offset uint64, data []byte) (bool, error) {
+	_, err := a.Client.WriteImmutable(ctx, si, share, upload, offset, data)
+	return a.done, err
 }
 
 func TestOneContentUploadedManyTimesAtOnce(t *testing.T) {
