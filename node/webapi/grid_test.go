@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 
 	"warren/node/webapi"
@@ -240,6 +241,37 @@ func TestNames(t *testing.T) {
 	n.do(409, "PUT", uri(dir, "plain", "below a file"), "x")
 	n.do(201, "PUT", uri(dir, "new", "dirs", "leaf"), "x")
 	n.do(409, "PUT", uri(dir, "new")+"?t=uri&replace=only-files", n.do(200, "PUT", "/uri", "y"))
+}
+
+// Requests that make the same directories at once all end in the same ones.
+func TestDirectoriesMadeAtOnce(t *testing.T) {
+	n := newNode(t)
+	dir := n.do(200, "POST", "/uri?t=mkdir", "")
+	const writers = 4
+	var wg sync.WaitGroup
+	for i := range writers {
+		wg.Go(func() {
+			req, err := http.NewRequestWithContext(t.Context(), "PUT", n.url+uri(dir, "a", "b", fmt.Sprint(i)), strings.NewReader("x"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp, err := n.http.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer resp.Body.Close()
+			if resp.StatusCode != http.StatusCreated {
+				b, _ := io.ReadAll(resp.Body)
+				t.Errorf("%d: %s %s", i, resp.Status, b)
+			}
+		})
+	}
+	wg.Wait()
+	if _, p := n.json(uri(dir, "a", "b")); len(p.Children) != writers {
+		t.Errorf("%d files of %d", len(p.Children), writers)
+	}
 }
 
 func TestMutableFiles(t *testing.T) {

@@ -12,9 +12,9 @@ import (
 // guard refuses requests that a web page from elsewhere could have caused: a
 // Host that is not this machine's loopback (a name that was rebound to
 // 127.0.0.1) and an Origin that is not our own page.
-func guard(next http.Handler, allowed []string) http.Handler {
+func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !localHost(r.Host, allowed) {
+		if !localHost(r.Host) {
 			plain(w, http.StatusForbidden, "This node answers to 127.0.0.1, [::1] and localhost only, not to this Host.")
 			return
 		}
@@ -33,7 +33,7 @@ func guard(next http.Handler, allowed []string) http.Handler {
 	})
 }
 
-func localHost(host string, allowed []string) bool {
+func localHost(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h
@@ -42,15 +42,8 @@ func localHost(host string, allowed []string) bool {
 	if strings.EqualFold(name, "localhost") {
 		return true
 	}
-	if ip, err := netip.ParseAddr(name); err == nil && ip.Unmap().IsLoopback() {
-		return true
-	}
-	for _, a := range allowed {
-		if strings.EqualFold(name, a) {
-			return true
-		}
-	}
-	return false
+	ip, err := netip.ParseAddr(name)
+	return err == nil && ip.Unmap().IsLoopback()
 }
 
 // private lets requests with the node's API token through, as Tahoe guards /private.

@@ -1,13 +1,16 @@
 package webapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
+	"maps"
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -47,11 +50,10 @@ func quote(name string) string {
 
 var errExists = &webError{http.StatusConflict, "There was already a child by that name, and you asked me to not replace it."}
 
-// fail answers an error with Tahoe's status and words.
-func fail(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // nobody is listening
-	}
+// fail answers an error with Tahoe's status and words. It answers always, also
+// when the request was given up: an empty answer is a 200, and whoever still
+// listens, as this node stops, would take it for success.
+func fail(w http.ResponseWriter, err error) {
 	code, text := explain(err)
 	plain(w, code, text)
 }
@@ -65,6 +67,8 @@ func explain(err error) (code int, text string) {
 	switch {
 	case errors.As(err, &we):
 		code, text = we.code, we.text
+	case errors.Is(err, context.Canceled):
+		code, text = http.StatusServiceUnavailable, "The node is stopping; what was asked for was given up: "+text
 	case errors.Is(err, dirnode.ErrExists):
 		code, text = errExists.code, errExists.text
 	case errors.Is(err, dirnode.ErrNoEntry):
@@ -83,6 +87,9 @@ func explain(err error) (code int, text string) {
 	case errors.Is(err, mutable.ErrNotFound), errors.Is(err, mutable.ErrNotEnoughShares):
 		code = http.StatusGone
 		text = "UnrecoverableFileError: the directory (or mutable file) could not be retrieved, because there were insufficient good shares. This might indicate that no servers were connected, insufficient servers were connected, the URI was corrupt, or that shares have been lost due to server departure, hard drive failure, or disk corruption. You should perform a filecheck on this object to learn more."
+		if !errors.Is(err, mutable.ErrNotFound) {
+			text += "\n\nThe full error message is:\n" + err.Error()
+		}
 	case errors.Is(err, ErrReadOnly), errors.Is(err, dirnode.ErrName), errors.Is(err, dirnode.ErrMetadata), errors.Is(err, dirnode.ErrCap):
 		code = http.StatusBadRequest
 	case errors.Is(err, mutable.ErrTooLarge):
@@ -149,7 +156,7 @@ func (s *server) welcome(w http.ResponseWriter, r *http.Request) {
 	if err := asJSON(w, "application/json; charset=utf-8", map[string]any{
 		"introducers": map[string]any{"statuses": intro}, "servers": servers,
 	}); err != nil {
-		fail(w, r, err)
+		fail(w, err)
 	}
 }
 
@@ -454,13 +461,14 @@ func children(body []byte) ([]dirnode.Entry, error) {
 		return nil, bad("the list of children is not the JSON that the webapi takes")
 	}
 	entries := make([]dirnode.Entry, 0, len(list))
-	for name, pair := range list {
-		var props struct {
+	// In the order of names: where two spell the same, the same one wins each time.
+	for _, name := range slices.Sorted(maps.Keys(list)) {
+		var props *struct {
 			RW       *string         `json:"rw_uri"`
 			RO       *string         `json:"ro_uri"`
 			Metadata json.RawMessage `json:"metadata"`
 		}
-		if err := json.Unmarshal(pair[1], &props); err != nil {
+		if err := json.Unmarshal(list[name][1], &props); err != nil || props == nil {
 			return nil, bad("the properties of child %s are not an object", quote(name))
 		}
 		e := dirnode.Entry{Name: dirnode.Normalize(name), Metadata: props.Metadata}

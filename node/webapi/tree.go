@@ -57,37 +57,69 @@ func (s *server) resolve(ctx context.Context, root caps.Cap, names []string, cre
 			}
 			return at, bad("Files have no children named %s", quote(name))
 		}
-		entries, err := s.Grid.List(ctx, at.cap)
+		next, err := s.child(ctx, at.cap, name)
 		if err != nil {
 			return at, err
-		}
-		norm := dirnode.Normalize(name)
-		next := place{parent: at.cap, name: norm}
-		for _, e := range entries {
-			if e.Name == norm {
-				next.cap, next.entry = e.Cap(), e
-				if next.cap == nil {
-					next.cap = caps.Unknown{} // it is there, and gives nothing
-				}
-				break
-			}
 		}
 		if next.cap == nil && i < len(names)-1 {
 			if !create {
 				return at, &webError{http.StatusNotFound, "No such child: " + name}
 			}
-			sub, err := s.Grid.MakeDir(ctx, nil)
-			if err != nil {
+			if next, err = s.makeChild(ctx, next); err != nil {
 				return at, err
 			}
-			if err := s.link(ctx, at.cap, norm, sub, dirnode.Never); err != nil {
-				return at, err
-			}
-			next.cap = sub
 		}
 		at = next
 	}
 	return at, nil
+}
+
+// child looks a name up in a directory.
+func (s *server) child(ctx context.Context, dir caps.Cap, name string) (place, error) {
+	at := place{parent: dir, name: dirnode.Normalize(name)}
+	entries, err := s.Grid.List(ctx, dir)
+	if err != nil {
+		return at, err
+	}
+	for _, e := range entries {
+		if e.Name == at.name {
+			at.cap, at.entry = e.Cap(), e
+			if at.cap == nil {
+				at.cap = caps.Unknown{} // it is there, and gives nothing
+			}
+			break
+		}
+	}
+	return at, nil
+}
+
+// makeChild makes a directory at a place where nothing was. Of requests that do so
+// at once, one makes it and the others use it.
+func (s *server) makeChild(ctx context.Context, at place) (place, error) {
+	if err := at.mayLink(); err != nil {
+		return at, err
+	}
+	c, err := s.Grid.MakeDir(ctx, nil)
+	if err != nil {
+		return at, err
+	}
+	err = s.link(ctx, at.parent, at.name, c, dirnode.Never)
+	if errors.Is(err, dirnode.ErrExists) {
+		return s.child(ctx, at.parent, at.name)
+	}
+	at.cap = c
+	return at, err
+}
+
+// mayLink refuses early, before anything is stored, what link would refuse.
+func (at place) mayLink() error {
+	switch {
+	case at.parent == nil:
+		return bad("this needs a path below a directory")
+	case caps.IsReadOnly(at.parent):
+		return ErrReadOnly
+	}
+	return nil
 }
 
 // link sets one entry. The cap goes where its kind puts it: a writecap brings
@@ -102,9 +134,17 @@ func (s *server) tree(w http.ResponseWriter, r *http.Request, escaped []string) 
 	if err != nil {
 		return err
 	}
-	t := strings.TrimSpace(r.URL.Query().Get("t"))
-	making := r.Method == http.MethodPut ||
-		r.Method == http.MethodPost && t != "delete" && t != "unlink" && t != "rename" && t != "check"
+	making := r.Method == http.MethodPut
+	if r.Method == http.MethodPost {
+		if err := parseForm(r); err != nil {
+			return err
+		}
+		if r.MultipartForm != nil {
+			defer r.MultipartForm.RemoveAll()
+		}
+		t := arg(r, "t")
+		making = t != "delete" && t != "unlink" && t != "rename" && t != "check"
+	}
 	at, err := s.resolve(r.Context(), root, names, making)
 	if err != nil {
 		return err
@@ -165,9 +205,13 @@ func (s *server) put(w http.ResponseWriter, r *http.Request, at place) error {
 			return err
 		}
 		return respondCap(w, at.cap, s.Grid.Overwrite(ctx, at.cap, b), http.StatusOK)
-	case at.parent == nil:
-		return bad("PUT needs a path below a directory")
-	case t == "":
+	case t != "" && t != "uri":
+		return bad("PUT to a file: bad t=%s", t)
+	}
+	if err := at.mayLink(); err != nil {
+		return err
+	}
+	if t == "" {
 		if arg(r, "offset") != "" {
 			return bad("PUT to a file: append operation invoked on an immutable cap")
 		}
@@ -176,19 +220,17 @@ func (s *server) put(w http.ResponseWriter, r *http.Request, at place) error {
 			return err
 		}
 		return respondCap(w, c, s.link(ctx, at.parent, at.name, c, over), code)
-	case t == "uri":
-		b, err := readSmall(r)
-		if err != nil {
-			return err
-		}
-		c, err := caps.Parse(strings.TrimSpace(string(b)))
-		if err != nil {
-			return bad("the body is not a capability: %v", err)
-		}
-		// 200 for something new too: so says Tahoe here.
-		return respondCap(w, c, s.link(ctx, at.parent, at.name, c, over), http.StatusOK)
 	}
-	return bad("PUT to a file: bad t=%s", t)
+	b, err := readSmall(r)
+	if err != nil {
+		return err
+	}
+	c, err := caps.Parse(strings.TrimSpace(string(b)))
+	if err != nil {
+		return bad("the body is not a capability: %v", err)
+	}
+	// 200 for something new too: so says Tahoe here.
+	return respondCap(w, c, s.link(ctx, at.parent, at.name, c, over), http.StatusOK)
 }
 
 // mkdirAt makes the directory that the path names; one that is there is the answer.
@@ -199,6 +241,9 @@ func (s *server) mkdirAt(r *http.Request, at place, t string) (caps.Cap, error) 
 		}
 		return at.cap, nil
 	}
+	if err := at.mayLink(); err != nil {
+		return nil, err
+	}
 	c, err := s.newDir(r, t)
 	if err != nil {
 		return nil, err
@@ -208,14 +253,16 @@ func (s *server) mkdirAt(r *http.Request, at place, t string) (caps.Cap, error) 
 
 // post handles the verbs of POST.
 func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
-	if err := parseForm(r); err != nil {
-		return err
-	}
-	if r.MultipartForm != nil {
-		defer r.MultipartForm.RemoveAll()
-	}
 	ctx, t := r.Context(), arg(r, "t")
 	name := arg(r, "name")
+	switch {
+	case t == "mkdir", t == "mkdir-with-children", t == "mkdir-immutable", t == "upload":
+		// These may name what is not there yet.
+	case at.cap == nil:
+		return &webError{http.StatusNotFound, "No such child: " + at.name}
+	case !caps.IsDir(at.cap):
+		return bad("POST to file: bad t=%s", t)
+	}
 	switch t {
 	case "mkdir", "mkdir-with-children", "mkdir-immutable":
 		if name == "" {
@@ -224,6 +271,9 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 		}
 		if at.cap == nil || !caps.IsDir(at.cap) {
 			return bad("POST t=%s with name= needs a directory", t)
+		}
+		if caps.IsReadOnly(at.cap) {
+			return ErrReadOnly
 		}
 		over := dirnode.Never
 		if t == "mkdir" {
@@ -239,9 +289,6 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 		}
 		return respondCap(w, c, s.link(ctx, at.cap, name, c, over), http.StatusOK)
 	case "delete", "unlink":
-		if at.cap == nil || !caps.IsDir(at.cap) {
-			return bad("POST to file: bad t=%s", t)
-		}
 		err := s.Grid.Edit(ctx, at.cap, []dirnode.Change{{Entry: dirnode.Entry{Name: dirnode.Normalize(name)}, Delete: true, MustExist: true}})
 		if errors.Is(err, dirnode.ErrNoEntry) {
 			return &webError{http.StatusNotFound, "No such child: " + name}
@@ -268,9 +315,6 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 		return s.done(w, r, c.Text())
 	case "upload":
 		return s.uploadForm(w, r, at)
-	}
-	if at.cap != nil && !caps.IsDir(at.cap) {
-		return bad("POST to file: bad t=%s", t)
 	}
 	return bad("POST to a directory with bad t=%s", t)
 }
@@ -321,17 +365,17 @@ func (s *server) uploadForm(w http.ResponseWriter, r *http.Request, at place) er
 		return err
 	}
 	if at.cap != nil && caps.IsDir(at.cap) {
-		name := strings.TrimSpace(arg(r, "name"))
+		name := arg(r, "name")
 		if name == "" {
-			name = strings.TrimSpace(header)
+			name = header
 		}
-		if name == "" {
+		if name = strings.TrimSpace(name); name == "" {
 			return bad("upload requires a name")
 		}
 		if strings.Contains(name, "/") {
 			return bad("name= may not contain a slash")
 		}
-		if at, err = s.resolve(r.Context(), at.cap, []string{name}, false); err != nil {
+		if at, err = s.child(r.Context(), at.cap, name); err != nil {
 			return err
 		}
 	}
@@ -343,29 +387,25 @@ func (s *server) uploadForm(w http.ResponseWriter, r *http.Request, at place) er
 	if err != nil {
 		return err
 	}
-	var c caps.Cap
-	switch {
-	case at.cap != nil && caps.IsMutable(at.cap) && !caps.IsDir(at.cap), kind == "SDMF":
-		b, err := io.ReadAll(io.LimitReader(f, maxSmallBody+1))
-		if err != nil || len(b) > maxSmallBody {
-			return &webError{http.StatusRequestEntityTooLarge, "FileTooLargeError: mutable files may have 64 MiB here"}
-		}
-		if at.cap != nil && caps.IsMutable(at.cap) && !caps.IsDir(at.cap) {
-			if err := s.Grid.Overwrite(ctx, at.cap, b); err != nil {
-				return err
-			}
-			return s.done(w, r, at.cap.Text())
-		}
-		if c, err = s.Grid.PutMutable(ctx, b); err != nil {
+	if at.cap != nil && caps.IsMutable(at.cap) && !caps.IsDir(at.cap) {
+		b, err := small(f)
+		if err != nil {
 			return err
 		}
-	default:
-		if c, err = s.Grid.PutFile(ctx, f, -1); err != nil {
+		if caps.IsReadOnly(at.cap) {
+			return ErrReadOnly
+		}
+		if err := s.Grid.Overwrite(ctx, at.cap, b); err != nil {
 			return err
 		}
+		return s.done(w, r, at.cap.Text())
 	}
-	if at.parent == nil {
-		return bad("upload needs a path below a directory")
+	if err := at.mayLink(); err != nil {
+		return err
+	}
+	c, err := s.storeForm(ctx, f, kind)
+	if err != nil {
+		return err
 	}
 	if err := s.link(ctx, at.parent, at.name, c, over); err != nil {
 		return err
@@ -390,20 +430,23 @@ func (s *server) unlinkedForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var c caps.Cap
-	if kind == "SDMF" {
-		b, err := io.ReadAll(io.LimitReader(f, maxSmallBody+1))
-		if err != nil || len(b) > maxSmallBody {
-			return &webError{http.StatusRequestEntityTooLarge, "FileTooLargeError: mutable files may have 64 MiB here"}
-		}
-		c, err = s.Grid.PutMutable(r.Context(), b)
-		if err != nil {
-			return err
-		}
-	} else if c, err = s.Grid.PutFile(r.Context(), f, -1); err != nil {
+	c, err := s.storeForm(r.Context(), f, kind)
+	if err != nil {
 		return err
 	}
 	return s.done(w, r, c.Text())
+}
+
+// storeForm puts a form's file on the grid as format= says.
+func (s *server) storeForm(ctx context.Context, f io.Reader, kind string) (caps.Cap, error) {
+	if kind != "SDMF" {
+		return s.Grid.PutFile(ctx, f, -1)
+	}
+	b, err := small(f)
+	if err != nil {
+		return nil, err
+	}
+	return s.Grid.PutMutable(ctx, b)
 }
 
 func formFile(r *http.Request) (io.ReadCloser, string, error) {

@@ -65,9 +65,6 @@ type Config struct {
 	Token func() string
 	// Private handles what is below /private/ (the prefix stays); nil: nothing.
 	Private http.Handler
-	// Hosts are further names that the Host header may have: the interface that
-	// web.port names, when it is not loopback.
-	Hosts []string
 }
 
 // maxSmallBody bounds bodies that are held in memory: mutable files (SDMF holds
@@ -106,14 +103,16 @@ func New(c Config) http.Handler {
 			mux.ServeHTTP(w, r)
 		}
 		if err != nil {
-			fail(w, r, err)
+			fail(w, err)
 		}
-	}), c.Hosts)
+	}))
 }
 
 // readSmall reads a body that is held in memory.
-func readSmall(r *http.Request) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r.Body, maxSmallBody+1))
+func readSmall(r *http.Request) ([]byte, error) { return small(r.Body) }
+
+func small(r io.Reader) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxSmallBody+1))
 	if err != nil {
 		return nil, bad("the request's body ended early")
 	}

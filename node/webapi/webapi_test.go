@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -24,16 +25,32 @@ type shelf struct {
 	mu    sync.Mutex // guards all below
 	dirs  map[string][]dirnode.Entry
 	edits []dirnode.Change
+	made  int    // files and directories stored
+	put   func() // runs before a file is stored
 	// broken files fail after so many bytes.
 	broken map[string]int64
 }
 
-func (s *shelf) PutFile(_ context.Context, r io.Reader, _ int64) (caps.Cap, error) {
+func (s *shelf) store() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.made++
+}
+
+func (s *shelf) PutFile(ctx context.Context, r io.Reader, _ int64) (caps.Cap, error) {
+	if s.put != nil {
+		s.put()
+	}
 	b, err := io.ReadAll(r)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	s.store()
 	return caps.LIT{Data: b}, err
 }
 
 func (s *shelf) PutMutable(context.Context, []byte) (caps.Cap, error) {
+	s.store()
 	return caps.SSKWrite{WriteKey: [16]byte{1}}, nil
 }
 func (s *shelf) Overwrite(context.Context, caps.Cap, []byte) error { return nil }
@@ -85,8 +102,12 @@ func (s *shelf) Edit(_ context.Context, dir caps.Cap, changes []dirnode.Change) 
 	return nil
 }
 
-func (s *shelf) MakeDir(context.Context, []dirnode.Entry) (caps.Cap, error) { return aDir, nil }
+func (s *shelf) MakeDir(context.Context, []dirnode.Entry) (caps.Cap, error) {
+	s.store()
+	return aDir, nil
+}
 func (s *shelf) MakeImmutableDir(context.Context, []dirnode.Entry) (caps.Cap, error) {
+	s.store()
 	return caps.DirLIT{}, nil
 }
 
@@ -94,11 +115,11 @@ var aDir = caps.DirWrite{SSKWrite: caps.SSKWrite{WriteKey: [16]byte{7}}}
 
 const token = "the-token"
 
-func serve(t *testing.T, s *shelf, hosts ...string) *httptest.Server {
+func serve(t *testing.T, s *shelf) *httptest.Server {
 	t.Helper()
 	available := uint64(10)
 	h := httptest.NewServer(New(Config{
-		Grid: s, Hosts: hosts, Token: func() string { return token },
+		Grid: s, Token: func() string { return token },
 		Welcome: func() Welcome {
 			return Welcome{Nickname: "<script>n", Introducers: []string{"Connected"}, Servers: []Server{{ID: "v0-x", Nickname: "<b>", Connected: true, Available: &available}}}
 		},
@@ -136,7 +157,7 @@ func send(t *testing.T, h *httptest.Server, method, path, body string, headers .
 
 // Only this machine's own pages and programs drive the node.
 func TestForeignPagesAreRefused(t *testing.T) {
-	h := serve(t, &shelf{}, "node.example")
+	h := serve(t, &shelf{})
 	own := strings.TrimPrefix(h.URL, "http://")
 	_, port, _ := strings.Cut(own, ":")
 	for _, c := range []struct {
@@ -144,7 +165,7 @@ func TestForeignPagesAreRefused(t *testing.T) {
 		want         int
 	}{
 		{own, "", 200}, {"localhost:" + port, "", 200}, {"LOCALHOST", "", 200}, {"[::1]:" + port, "", 200}, {"127.9.9.9", "", 200},
-		{"node.example:80", "", 200}, {own, h.URL, 200}, {"localhost:1", "http://localhost:1", 200},
+		{"node.example:80", "", 403}, {own, h.URL, 200}, {"localhost:1", "http://localhost:1", 200},
 		{"evil.example", "", 403}, {"evil.example:" + port, "", 403}, {"192.168.1.1:" + port, "", 403}, {"localhost.evil.example", "", 403},
 		{"127.0.0.1.evil.example", "", 403}, {"0.0.0.0:" + port, "", 403}, {"[::ffff:1.2.3.4]", "", 403},
 		{own, "null", 403}, {own, "http://evil.example", 403}, {own, "https://" + own, 403}, {own, "http://127.0.0.1:1", 403},
@@ -182,7 +203,8 @@ func TestBrokenFiles(t *testing.T) {
 	long := strings.Repeat("x", 1<<20)
 	s := &shelf{broken: map[string]int64{"early": 0, long: 1 << 19}}
 	h := serve(t, s)
-	if code, header, body := send(t, h, "GET", "/uri/"+caps.LIT{Data: []byte("early")}.Text(), ""); code != http.StatusOK && code != http.StatusGone || header.Get("ETag") != "" {
+	if code, header, body := send(t, h, "GET", "/uri/"+caps.LIT{Data: []byte("early")}.Text(), ""); code != http.StatusGone ||
+		!strings.HasPrefix(body, "NotEnoughSharesError: ") || header.Get("Content-Type") != "text/plain;charset=utf-8" {
 		t.Errorf("%d %q", code, body)
 	}
 	// A cap of a megabyte is no cap: the file is reached through a directory.
@@ -194,6 +216,71 @@ func TestBrokenFiles(t *testing.T) {
 	lost := caps.CHK{Needed: 1, Total: 1, Size: 5}.Text()
 	if code, _, body := send(t, h, "GET", "/uri/"+lost, ""); code != http.StatusGone || !strings.HasPrefix(body, "NoSharesError: ") || strings.Contains(body, lost) {
 		t.Errorf("%d %q", code, body)
+	}
+}
+
+// A node that stops amid a request does not answer it with 200.
+func TestStoppingIsNoSuccess(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	h := httptest.NewUnstartedServer(New(Config{Grid: &shelf{put: stop}}))
+	h.Config.BaseContext = func(net.Listener) context.Context { return ctx }
+	h.Start()
+	t.Cleanup(h.Close)
+	if code, _, body := send(t, h, "PUT", "/uri", "contents"); code != http.StatusServiceUnavailable || body == "" {
+		t.Errorf("%d %q", code, body)
+	}
+}
+
+// Verbs on what is not there are refused, whatever they are.
+func TestNothingThere(t *testing.T) {
+	h := serve(t, &shelf{})
+	for _, verb := range []string{"t=uri&name=n&uri=URI:LIT:aa", "t=unlink&name=n", "t=delete&name=n", "t=nonsense", ""} {
+		if code, _, body := send(t, h, "POST", "/uri/"+aDir.Text()+"/none?"+verb, ""); code != http.StatusNotFound || body != "No such child: none" {
+			t.Errorf("%s: %d %q", verb, code, body)
+		}
+		if code, _, body := send(t, h, "POST", "/uri/URI:LIT:aa?"+verb, ""); code != http.StatusBadRequest {
+			t.Errorf("%s of a file: %d %q", verb, code, body)
+		}
+	}
+}
+
+func TestChildrenRefused(t *testing.T) {
+	for _, body := range []string{`{"a": ["filenode", null]}`, `{"a": ["filenode"]}`, `{"a": null}`, `{"a": []}`, `{"a": ["filenode", []]}`, `[]`, `x`,
+		`{"a": ["filenode", {"ro_uri": "URI:CHK:x"}]}`, `{"a": ["filenode", {"ro_uri": 5}]}`} {
+		var refused *webError
+		if list, err := children([]byte(body)); !errors.As(err, &refused) || refused.code != http.StatusBadRequest {
+			t.Errorf("%s: %d entries, %v", body, len(list), err)
+		}
+	}
+}
+
+// What cannot be linked is not stored first.
+func TestReadOnlyStoresNothing(t *testing.T) {
+	s := &shelf{}
+	h := serve(t, s)
+	dir := "/uri/" + aDir.Read().Text()
+	for _, c := range [][2]string{
+		{"PUT", dir + "/file"}, {"PUT", dir + "/file?format=SDMF"}, {"PUT", dir + "/a/b/c"}, {"PUT", dir + "/sub?t=mkdir"},
+		{"POST", dir + "/sub?t=mkdir"}, {"POST", dir + "?t=mkdir&name=sub"}, {"POST", dir + "?t=mkdir-immutable&name=sub"},
+		{"PUT", "/uri/URI:LIT:aa"}, {"PUT", "/uri/" + (caps.DirLIT{}).Text() + "/file"},
+	} {
+		if code, _, body := send(t, h, c[0], c[1], "contents"); code != http.StatusBadRequest {
+			t.Errorf("%s %s: %d %q", c[0], c[1], code, body)
+		}
+	}
+	var b bytes.Buffer
+	w := multipart.NewWriter(&b)
+	if _, err := w.CreateFormFile("file", "name"); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	for _, path := range []string{dir + "?t=upload", "/uri/URI:LIT:aa?t=upload"} {
+		if code, _, body := send(t, h, "POST", path, b.String(), "Content-Type", w.FormDataContentType()); code != http.StatusBadRequest {
+			t.Errorf("%s: %d %q", path, code, body)
+		}
+	}
+	if s.made != 0 {
+		t.Errorf("%d things were stored", s.made)
 	}
 }
 
@@ -246,9 +333,14 @@ func TestForms(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"a/b", "  "} {
-		if code, _, body := form("/uri/"+aDir.Text(), "t", "upload", "name", name); name == "a/b" && code != 400 {
+		if code, _, body := form("/uri/"+aDir.Text(), "t", "upload", "name", name); code != 400 {
 			t.Errorf("name=%q: %d %q", name, code, body)
 		}
+	}
+	// A form says t= in its body; deleting makes no directories on the way.
+	made := s.made
+	if code, _, body := form("/uri/"+aDir.Text()+"/none/deeper", "t", "unlink", "name", "x"); code != 404 || s.made != made {
+		t.Errorf("%d %q, %d directories made", code, body, s.made-made)
 	}
 	if code, _, body := send(t, h, "POST", "/uri?t=upload", "no form"); code != 400 {
 		t.Errorf("%d %q", code, body)

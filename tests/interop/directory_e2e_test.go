@@ -33,7 +33,7 @@ func makeNodes(t *testing.T, program string) *nodes {
 	makeNode(t, program, "create-introducer", "", n.introducer)
 	p := runNode(t, program, n.introducer)
 	n.furl = waitForFile(t, p, filepath.Join(n.introducer, "private", "introducer.furl"))
-	p.Stop(20 * time.Second)
+	p.Stop(2 * time.Minute)
 	Together(t,
 		func() { makeNode(t, program, "create-node", n.furl, n.storage, "--nickname=stör", "--webport=none") },
 		func() {
@@ -67,8 +67,8 @@ func (n *nodes) identity(t *testing.T) map[string]string {
 	return found
 }
 
-// shares are the hashes of the data of all share files, without their leases,
-// which a server may renew.
+// shares are the hashes of all share files, leases and all: neither program
+// renews a lease here.
 func (n *nodes) shares(t *testing.T) map[string][32]byte {
 	t.Helper()
 	found := map[string][32]byte{}
@@ -190,7 +190,7 @@ func (n *nodes) round(t *testing.T, round int, program, other, dir string, all [
 	if len(props.Children) != round+1 {
 		t.Errorf("%s: the directory has %d entries", by, len(props.Children))
 	}
-	Together(t, func() { client.Process.Stop(20 * time.Second) }, func() { storage.Stop(20 * time.Second) }, func() { introducer.Stop(20 * time.Second) })
+	Together(t, func() { client.Process.Stop(2 * time.Minute) }, func() { storage.Stop(2 * time.Minute) }, func() { introducer.Stop(2 * time.Minute) })
 	return dir, append(all, s)
 }
 
@@ -198,7 +198,7 @@ func (n *nodes) round(t *testing.T, round int, program, other, dir string, all [
 func (n *nodes) refused(t *testing.T, program, dir string) {
 	t.Helper()
 	args := []string{"run", "--allow-stdin-close", dir}
-	out, err := TryRun(t, 30*time.Second, program, args...)
+	out, err := TryRun(t, 2*time.Minute, program, args...)
 	switch {
 	case err == nil:
 		t.Errorf("%s ran on %s beside the other program:\n%s", filepath.Base(program), filepath.Base(dir), out)

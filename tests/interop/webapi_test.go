@@ -176,6 +176,12 @@ var requests = []request{
 	{method: "POST", path: "/uri/{DIR}?t=uri&uri={CHK}"},
 	{method: "POST", path: "/uri/{DIR}?t=uri&name=set&uri={LIT}&replace=false", compare: sameText},
 	{method: "POST", path: "/uri/{DIR}?t=nonsense", compare: sameText},
+	{method: "POST", path: noChild + "?t=uri&name=x&uri={LIT}"},
+	{method: "POST", path: noChild + "?t=unlink&name=x"},
+	{method: "POST", path: noChild + "?t=nonsense"},
+	{method: "POST", path: "/uri/{CHK}?t=uri&name=x&uri={LIT}", compare: sameText},
+	{method: "POST", path: "/uri/{CHK}?t=unlink&name=x", compare: sameText},
+	{method: "POST", path: "/uri/{RODIR}?t=mkdir&name=x", otherwise: 400, why: "Tahoe's 500 is the request's fault"},
 	// Unlinking.
 	{method: "DELETE", path: "/uri/{DIR}/set", compare: sameText},
 	{method: "DELETE", path: "/uri/{DIR}/set"},
