@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -169,6 +170,10 @@ func TestBigShare(t *testing.T) {
 	_, reads, err := c.ReadTestWrite(t.Context(), caps.StorageIndex{5}, slot, nil, []storage.ReadVector{{Size: 1 << 30}})
 	if err != nil || string(reads[0][0]) != string(data) {
 		t.Fatalf("read %d shares, %v", len(reads), err)
+	}
+	often := slices.Repeat([]storage.ReadVector{{Size: 1 << 30}}, 30)
+	if _, _, err := c.ReadTestWrite(t.Context(), caps.StorageIndex{5}, slot, nil, often); !errors.Is(err, storage.ErrTooLarge) {
+		t.Errorf("the share thirty times over: %v", err)
 	}
 }
 

@@ -299,7 +299,10 @@ func (q readTestWrite) encode() []byte {
 	return w.out
 }
 
-func readReadTestWrite(r *reader) (readTestWrite, error) {
+func readReadTestWrite(r *reader) (readTestWrite, error) { return r.readTestWrite(maxWrites) }
+
+// readTestWrite reads a request of at most so many writes.
+func (r *reader) readTestWrite(writes int) (readTestWrite, error) {
 	q := readTestWrite{Shares: map[int]storage.TestWrite{}}
 	err := r.object([]string{"test-write-vectors", "read-vector"}, func(key string) error {
 		if key == "read-vector" {
@@ -310,7 +313,6 @@ func readReadTestWrite(r *reader) (readTestWrite, error) {
 				return err
 			})
 		}
-		writes := maxWrites
 		return r.shareMap(func(share int) (err error) {
 			q.Shares[share], err = r.testWrite(writes)
 			writes -= len(q.Shares[share].Write)
