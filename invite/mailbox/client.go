@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,7 +27,10 @@ const (
 	// The connection is checked this often, so that half-open ones end.
 	pingEvery = time.Minute
 	writeTime = 30 * time.Second
-	bindTime  = 30 * time.Second
+	// A connection that does not say who it is, or is done and stays, or opens
+	// no mailbox for long, gives its place to others.
+	bindTime = 30 * time.Second
+	openTime = idleLife
 )
 
 // client is one connection. Its fields, but for out and gone, belong to the
@@ -47,7 +51,8 @@ type client struct {
 	name      string // the nameplate claimed
 	id        string // the mailbox opened
 	open      bool
-	listening string // key among the server's listeners
+	listening string    // key among the server's listeners
+	since     time.Time // it began, or closed its mailbox; of the machine's clock
 }
 
 // run serves the connection until it ends.
@@ -55,6 +60,7 @@ func (c *client) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c.frames = bucket{size: frameBurst, every: frameEvery}
+	c.since = time.Now()
 	c.welcome()
 	var writer sync.WaitGroup
 	writer.Go(func() { c.write(ctx); cancel() })
@@ -97,10 +103,10 @@ func (c *client) write(ctx context.Context) {
 
 // read handles frames until the connection ends.
 func (c *client) read(ctx context.Context) {
-	for first := true; ; first = false {
+	for {
 		limited, cancel := ctx, context.CancelFunc(func() {})
-		if first {
-			limited, cancel = context.WithTimeout(ctx, bindTime)
+		if end := c.deadline(); !end.IsZero() {
+			limited, cancel = context.WithDeadline(ctx, end)
 		}
 		kind, frame, err := c.ws.Read(limited)
 		cancel()
@@ -116,6 +122,19 @@ func (c *client) read(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// deadline is when the connection ends if it stays as it is; zero is never.
+func (c *client) deadline() time.Time {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	switch {
+	case c.side == "", c.closed:
+		return c.since.Add(bindTime)
+	case !c.open:
+		return c.since.Add(openTime)
+	}
+	return time.Time{}
 }
 
 // handle answers one frame; false ends the connection.
@@ -135,7 +154,8 @@ func (c *client) handle(frame []byte) bool {
 	c.send("ack", map[string]any{"id": f.nullable("id")})
 	if err := c.dispatch(f, now); err != nil {
 		var told refusal
-		if !errors.As(err, &told) && !errors.Is(err, errCrowded) && !errors.Is(err, errReclaimed) && !errors.Is(err, errFull) && !errors.Is(err, errTooMuch) {
+		known := func(e error) bool { return errors.Is(err, e) }
+		if !errors.As(err, &told) && !slices.ContainsFunc([]error{errCrowded, errReclaimed, errFull, errClaims, errTooMuch}, known) {
 			// The disk is full or broken; which, is not the client's business.
 			err = errors.New("internal error, try again later")
 		}
@@ -207,7 +227,7 @@ func (c *client) bind(f fields) error {
 // update runs the rules over one synced transaction.
 func (c *client) update(now time.Time, change func(store) error) error {
 	return c.server.db.Update(func(tx *bolt.Tx) error {
-		return change(store{tx, c.app, now, c.server.limits})
+		return change(store{tx, c.app, now, c.server.limits, func() bool { return c.server.claims.take(now) }})
 	})
 }
 
@@ -225,10 +245,10 @@ func (c *client) allocate(f fields, now time.Time) error {
 	if want.Seconds < 0 || want.Digits < 0 || want.Digits > maxDigits {
 		return refusal("bad " + extension)
 	}
-	if !c.server.claims.take(now) {
-		return refusal("too many claims, try again later")
-	}
 	granted := min(want.Seconds, int64(c.server.limits.Lifetime/time.Second))
+	if granted > int64(longLife/time.Second) && !c.server.long.take(now) {
+		return refusal("too many long-lived mailboxes, try again later")
+	}
 	var expires int64
 	if granted > 0 {
 		expires = now.Unix() + granted
@@ -260,37 +280,33 @@ func (c *client) claim(f fields, now time.Time) error {
 	if err := f.ours(&want); err != nil {
 		return err
 	}
-	// One claim a connection, whatever becomes of it. A side that comes back
-	// to its own nameplate is not counted against everybody's budget.
+	// One claim a connection, whatever becomes of it.
 	c.claimed = true
+	if err := c.bury(name, now); err != nil {
+		return err
+	}
 	var id string
 	err = c.update(now, func(s store) error {
 		np, ok, err := load[nameplate](s, bucketNameplates, name)
 		if err != nil {
 			return err
 		}
-		if ok {
-			// The pruner comes once a minute; a life ends on the second.
-			b, exists, err := load[box](s, bucketMailboxes, np.Mailbox)
-			if err != nil {
-				return err
-			}
-			if reason, dead := b.dead(now, len(c.server.listeners[string(s.key(np.Mailbox))]) > 0); exists && dead {
-				if err := s.remove(np.Mailbox, b, reason); err != nil {
-					return err
-				}
-				ok = false
-			}
+		_, mine := np.Sides[c.side]
+		// A side that comes back to its own nameplate is not counted against
+		// everybody's budget, and who makes a mailbox is counted for that.
+		if (ok || want.Existing) && !mine && !c.server.claims.take(now) {
+			return errClaims
 		}
-		if _, mine := np.Sides[c.side]; !mine && !c.server.claims.take(now) {
-			return refusal("too many claims, try again later")
-		}
-		if !ok && want.Existing {
+		switch {
+		case !want.Existing || mine:
+		case !ok:
 			reason, err := s.gone(name)
 			if err != nil {
 				return err
 			}
 			return refusal("nameplate " + reason)
+		case np.Reason != "":
+			return refusal("nameplate " + np.Reason) // called off, and not yet free
 		}
 		id, err = s.claim(name, c.side, 0)
 		return err
@@ -301,6 +317,26 @@ func (c *client) claim(f fields, now time.Time) error {
 	c.name = name
 	c.send("claimed", map[string]any{"mailbox": id})
 	return nil
+}
+
+// bury removes a nameplate whose time has come: the pruner comes once a minute, and
+// a life ends on the second.
+func (c *client) bury(name string, now time.Time) error {
+	over := false
+	err := c.server.db.View(func(tx *bolt.Tx) error {
+		s := store{tx: tx, app: c.app, now: now, limit: c.server.limits}
+		np, ok, err := load[nameplate](s, bucketNameplates, name)
+		if err != nil || !ok {
+			return err
+		}
+		b, _, err := load[box](s, bucketMailboxes, np.Mailbox)
+		_, over = b.dead(now, len(c.server.listeners[string(s.key(np.Mailbox))]) > 0)
+		return err
+	})
+	if err != nil || !over {
+		return err
+	}
+	return c.server.pruneAt(now)
 }
 
 func (c *client) release(f fields, now time.Time) error {
@@ -342,8 +378,9 @@ func (c *client) openMailbox(f fields, now time.Time) error {
 		return err
 	}
 	var held []stored
+	var off string
 	err = c.update(now, func(s store) (err error) {
-		if err := s.open(id, c.side, "", 0); err != nil {
+		if off, err = s.open(id, c.side, "", 0); err != nil {
 			return err
 		}
 		held, err = s.messages(id)
@@ -360,6 +397,9 @@ func (c *client) openMailbox(f fields, now time.Time) error {
 	c.server.listeners[c.listening][c] = true
 	for _, m := range held {
 		c.deliver(m)
+	}
+	if off != "" {
+		c.fail("mailbox "+off, nil)
 	}
 	return nil
 }
@@ -426,14 +466,21 @@ func (c *client) closeMailbox(f fields, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := c.update(now, func(s store) error {
-		_, err := s.close(id, c.side, mood, reason)
+	tell := false
+	if err := c.update(now, func(s store) (err error) {
+		tell, err = s.close(id, c.side, mood, reason)
 		return err
 	}); err != nil {
 		return err
 	}
-	c.closed, c.open = true, false
+	c.closed, c.open, c.since = true, false, time.Now()
 	c.deafen()
+	if tell {
+		// Nobody else will: the other side would wait until its mailbox dies.
+		for l := range c.server.listeners[string(store{app: c.app}.key(id))] {
+			l.fail("mailbox "+reason, nil)
+		}
+	}
 	c.send("closed", nil)
 	return nil
 }

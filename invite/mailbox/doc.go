@@ -31,9 +31,12 @@
 //
 // It differs from the reference where that harms people. Listing answers an
 // empty list: a listener could claim, and thereby kill, every invite. A third
-// side is refused without breaking the two that are there. Claims and
-// allocations are limited per connection and over time. Everything is bounded:
-// connections, frames, messages, mailboxes. Nameplates, mailboxes and messages
+// side is refused without breaking the two that are there. Who waits for a side
+// that cancels is told ("mailbox cancelled"). Claims, allocations and new mailboxes
+// are limited per connection and over time, long lives more than short ones, so
+// that no flood fills the tables: who floods keeps others out for as long as he
+// does, and no longer. Everything is bounded: connections, frames, messages,
+// mailboxes, the disk. Nameplates, mailboxes and messages
 // are in bbolt and synced before they are acknowledged, so a restart loses
 // nothing. No address of a client is looked at, kept or told.
 //

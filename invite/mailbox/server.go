@@ -21,9 +21,12 @@ type Limits struct {
 	Mailboxes    int           // default 20,000
 	Messages     int           // in one mailbox; default 64
 	MailboxBytes int           // bodies in one mailbox, as hex; default 2 MiB
+	Disk         int64         // bytes in use in the database; default 512 MiB
 	Frame        int           // bytes of one frame; default 1 MiB
-	ClaimBurst   int           // claims and allocations at once; default 200
-	ClaimEvery   time.Duration // and then one each; default 500 ms
+	ClaimBurst   int           // claims, allocations and new mailboxes at once; default 200
+	ClaimEvery   time.Duration // and then one each; default 1 s
+	LongBurst    int           // lives of more than an hour granted at once; default 100
+	LongEvery    time.Duration // and then one each; default 10 min
 	Lifetime     time.Duration // longest life granted; default 31 days
 }
 
@@ -40,14 +43,23 @@ func (l Limits) withDefaults() Limits {
 	set(&l.MailboxBytes, 2<<20)
 	set(&l.Frame, 1<<20)
 	set(&l.ClaimBurst, 200)
-	if l.ClaimEvery <= 0 {
-		l.ClaimEvery = 500 * time.Millisecond
+	set(&l.LongBurst, 100)
+	if l.Disk <= 0 {
+		l.Disk = 512 << 20
 	}
-	if l.Lifetime <= 0 {
-		l.Lifetime = 31 * 24 * time.Hour
+	lasts := func(field *time.Duration, value time.Duration) {
+		if *field <= 0 {
+			*field = value
+		}
 	}
+	lasts(&l.ClaimEvery, time.Second)
+	lasts(&l.LongEvery, 10*time.Minute)
+	lasts(&l.Lifetime, 31*24*time.Hour)
 	return l
 }
+
+// longLife is the life above which a grant is taken from a budget of its own.
+const longLife = time.Hour
 
 // Config says where the server keeps its state.
 type Config struct {
@@ -74,6 +86,7 @@ type Server struct {
 	closed    bool
 	listeners map[string]map[*client]bool // app 0 mailbox -> who listens
 	claims    bucket
+	long      bucket // lives of more than an hour
 }
 
 // Open opens the database and starts the pruner.
@@ -104,6 +117,7 @@ func Open(config Config) (*Server, error) {
 		listeners: map[string]map[*client]bool{},
 	}
 	s.claims = bucket{size: float64(s.limits.ClaimBurst), every: s.limits.ClaimEvery}
+	s.long = bucket{size: float64(s.limits.LongBurst), every: s.limits.LongEvery}
 	s.slots = make(chan struct{}, s.limits.Connections)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.work.Go(s.prune)
@@ -188,7 +202,11 @@ func (s *Server) prune() {
 func (s *Server) Prune() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.config.Now()
+	return s.pruneAt(s.config.Now())
+}
+
+// pruneAt is Prune for who holds mu.
+func (s *Server) pruneAt(now time.Time) error {
 	var ended []string
 	err := s.db.Update(func(tx *bolt.Tx) error {
 		ended = ended[:0]
@@ -205,7 +223,7 @@ func (s *Server) Prune() error {
 			return err
 		}
 		for _, e := range boxes {
-			st := store{tx, e.app, now, s.limits}
+			st := store{tx: tx, app: e.app, now: now, limit: s.limits}
 			b, ok, err := load[box](st, bucketMailboxes, e.name)
 			if err != nil || !ok {
 				return err
@@ -226,7 +244,7 @@ func (s *Server) Prune() error {
 			}
 		}
 		for _, e := range stones {
-			st := store{tx, e.app, now, s.limits}
+			st := store{tx: tx, app: e.app, now: now, limit: s.limits}
 			t, ok, err := load[tombstone](st, bucketGone, e.name)
 			if err != nil || !ok {
 				return err

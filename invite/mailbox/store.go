@@ -42,6 +42,7 @@ var (
 	errCrowded   = errors.New("crowded")
 	errReclaimed = errors.New("reclaimed")
 	errFull      = errors.New("mailbox server is full, try again later")
+	errClaims    = errors.New("too many claims, try again later")
 	errTooMuch   = errors.New("mailbox is full")
 )
 
@@ -66,6 +67,7 @@ type box struct {
 	Expires   int64           `json:"expires,omitempty"` // granted life; 0 is the idle rule
 	Messages  int             `json:"messages"`
 	Bytes     int             `json:"bytes"`
+	Reason    string          `json:"reason,omitempty"` // a side has called it off: cancelled or expired
 }
 
 // dead says whether a prune at now removes the mailbox.
@@ -100,6 +102,7 @@ type store struct {
 	app   string
 	now   time.Time
 	limit Limits
+	grow  func() bool // takes from the budget of new mailboxes
 }
 
 func (s store) key(parts ...string) []byte {
@@ -132,10 +135,12 @@ func (s store) drop(bucket, name string) error {
 
 // allocate finds a free nameplate and claims it for side. digits 0 takes the
 // shortest free number as the reference does; otherwise a random one of that
-// many digits, which nobody finds by counting.
+// many digits, which nobody finds by counting. A number that was used or expired
+// lately is not free: its old holder may still try it, and would spend the new code.
 func (s store) allocate(side string, digits int, expires int64) (string, error) {
 	free := func(name string) bool {
-		return s.tx.Bucket([]byte(bucketNameplates)).Get(s.key(name)) == nil
+		return s.tx.Bucket([]byte(bucketNameplates)).Get(s.key(name)) == nil &&
+			s.tx.Bucket([]byte(bucketGone)).Get(s.key(name)) == nil
 	}
 	claim := func(name string) (string, error) {
 		_, err := s.claim(name, side, expires)
@@ -159,8 +164,7 @@ func (s store) allocate(side string, digits int, expires int64) (string, error) 
 		}
 		digits = 5
 	}
-	// A number that was used or expired lately is not given out again: its
-	// old holder may still try it. When many are taken, one digit more.
+	// When many are taken, one digit more.
 	for ; digits <= maxDigits; digits++ {
 		for range 100 {
 			n, err := rand.Int(rand.Reader, big.NewInt(pow10(digits)-pow10(digits-1)))
@@ -168,7 +172,7 @@ func (s store) allocate(side string, digits int, expires int64) (string, error) 
 				return "", err
 			}
 			name := strconv.FormatInt(n.Int64()+pow10(digits-1), 10)
-			if free(name) && s.tx.Bucket([]byte(bucketGone)).Get(s.key(name)) == nil {
+			if free(name) {
 				return claim(name)
 			}
 		}
@@ -218,7 +222,7 @@ func (s store) claim(name, side string, expires int64) (string, error) {
 	case !known && len(np.Sides) >= 2:
 		return "", errCrowded
 	}
-	if err := s.open(np.Mailbox, side, name, expires); err != nil {
+	if _, err := s.open(np.Mailbox, side, name, expires); err != nil {
 		return "", err
 	}
 	np.Sides[side] = true
@@ -263,24 +267,33 @@ func (s store) freeNameplate(name string, np nameplate, reason string) error {
 	return s.put(bucketGone, name, tombstone{reason, s.now.Add(tombstoneLife).Unix()})
 }
 
-// open notes that side has the mailbox open, making it if it does not exist.
-func (s store) open(id, side, name string, expires int64) error {
+// open notes that side has the mailbox open, making it if it does not exist. It
+// returns why the other side has called it off, if that has.
+func (s store) open(id, side, name string, expires int64) (string, error) {
 	b, ok, err := load[box](s, bucketMailboxes, id)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if !ok {
 		if s.tx.Bucket([]byte(bucketMailboxes)).Stats().KeyN >= s.limit.Mailboxes {
-			return errFull
+			return "", errFull
+		}
+		if !s.grow() {
+			return "", errClaims
 		}
 		b = box{Nameplate: name, Sides: map[string]bool{}, Expires: expires}
 	}
-	if _, known := b.Sides[side]; !known && len(b.Sides) >= 2 {
-		return errCrowded
+	open, known := b.Sides[side]
+	if !known && len(b.Sides) >= 2 {
+		return "", errCrowded
+	}
+	reason := b.Reason
+	if known && !open {
+		reason = "" // it was this side
 	}
 	b.Sides[side] = true
 	b.Updated = s.now.Unix()
-	return s.put(bucketMailboxes, id, b)
+	return reason, s.put(bucketMailboxes, id, b)
 }
 
 // messages returns what the mailbox holds, oldest first.
@@ -320,6 +333,9 @@ func (s store) add(id string, m stored) (bool, error) {
 	if b.Messages >= s.limit.Messages || b.Bytes+len(m.Body) > s.limit.MailboxBytes {
 		return false, errTooMuch
 	}
+	if s.used()+int64(len(m.Body)) > s.limit.Disk {
+		return false, errFull
+	}
 	b.Messages++
 	b.Bytes += len(m.Body)
 	b.Updated = s.now.Unix()
@@ -339,8 +355,16 @@ func (s store) add(id string, m stored) (bool, error) {
 	return true, s.put(bucketMailboxes, id, b)
 }
 
-// close notes that side is done; when both are, everything goes.
-func (s store) close(id, side, mood, reason string) (bool, error) {
+// used is how much of the database file holds something: bbolt does not give
+// free pages back to the disk.
+func (s store) used() int64 {
+	stats := s.tx.DB().Stats()
+	return s.tx.Size() - int64(stats.FreePageN+stats.PendingPageN)*int64(s.tx.DB().Info().PageSize)
+}
+
+// close notes that side is done; when both are, everything goes. It says whether
+// the other side is still there and shall hear why this one has called it off.
+func (s store) close(id, side, mood, reason string) (tell bool, err error) {
 	b, ok, err := load[box](s, bucketMailboxes, id)
 	if err != nil || !ok {
 		return false, err
@@ -351,7 +375,10 @@ func (s store) close(id, side, mood, reason string) (bool, error) {
 	b.Sides[side] = false
 	for _, open := range b.Sides {
 		if open {
-			return false, s.put(bucketMailboxes, id, b)
+			if tell = reason == goneCancelled || reason == goneExpired; tell {
+				b.Reason = reason
+			}
+			return tell, s.put(bucketMailboxes, id, b)
 		}
 	}
 	if reason == "" {
@@ -362,7 +389,7 @@ func (s store) close(id, side, mood, reason string) (bool, error) {
 			reason = goneUsed
 		}
 	}
-	return true, s.remove(id, b, reason)
+	return false, s.remove(id, b, reason)
 }
 
 func (s store) remove(id string, b box, reason string) error {

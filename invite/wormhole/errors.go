@@ -47,7 +47,7 @@ func serverError(text string) (err error, again bool) {
 		return ErrUsed, false
 	case "nameplate expired", "mailbox expired":
 		return ErrExpired, false
-	case "nameplate cancelled":
+	case "nameplate cancelled", "mailbox cancelled":
 		return ErrCancelled, false
 	case "nameplate failed":
 		return ErrFailed, false

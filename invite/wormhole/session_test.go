@@ -29,7 +29,7 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 }
 
 func deadline(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -229,6 +229,29 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 }
 
+// A server that welcomes and then only puts us off is left alone for longer and
+// longer.
+func TestPutOff(t *testing.T) {
+	url := serve(t, mailbox.Limits{ClaimBurst: 1, ClaimEvery: time.Hour})
+	a := newParty(t, url, "")
+	code, err := a.Code(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(deadline(t))
+	var attempts []int
+	s := wormhole.New(wormhole.Config{Dial: dial, Wait: func(_ context.Context, attempt int) error {
+		if attempts = append(attempts, attempt); len(attempts) == 5 {
+			cancel()
+			return ctx.Err()
+		}
+		return nil
+	}}, mustState(t, url, code))
+	if err := s.Run(ctx); !errors.Is(err, context.Canceled) || fmt.Sprint(attempts) != "[0 1 2 3 4]" {
+		t.Errorf("%v, %v", attempts, err)
+	}
+}
+
 func mustState(t *testing.T, url, code string) wormhole.State {
 	s, err := wormhole.NewState(app, url, code, nil)
 	if err != nil {
@@ -333,6 +356,16 @@ func TestRefusals(t *testing.T) {
 		}
 		if err := p.Send(3, nil); err == nil {
 			t.Error("sent out of order")
+		}
+	})
+	t.Run("full", func(t *testing.T) {
+		url := serve(t, mailbox.Limits{Nameplates: 1})
+		if _, err := newParty(t, url, "").Code(ctx); err != nil {
+			t.Fatal(err)
+		}
+		// Whoever waits for a code is told, rather than waiting for ever.
+		if _, err := newParty(t, url, "").Code(ctx); !errors.Is(err, wormhole.ErrServer) || !strings.Contains(err.Error(), "full, try again later") {
+			t.Error(err)
 		}
 	})
 	t.Run("save fails", func(t *testing.T) {

@@ -152,6 +152,35 @@ func TestHostilePake(t *testing.T) {
 	}
 }
 
+// What tells nothing new is neither saved nor remembered, however often a server
+// sends it.
+func TestNothingNew(t *testing.T) {
+	state, err := NewState("app", "ws://x/v1", "7-a-b", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	saves := 0
+	c := &connection{welcomed: true, sent: map[string]bool{}, echoed: map[string]bool{},
+		session: New(Config{Save: func(State) error { saves++; return nil }}, state)}
+	pake := frame{Type: "message", Side: state.Side, Phase: phasePake}
+	for _, f := range []frame{pake, {Type: "message", Side: "b", Phase: "0", Body: "00"}} {
+		if err := c.handle(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if saves != 2 {
+		t.Fatalf("%d saves", saves)
+	}
+	for _, f := range []frame{
+		pake, {Type: "message", Side: state.Side, Phase: "17"}, {Type: "message", Side: "b", Phase: "0", Body: "01"},
+		{Type: "message", Side: "third", Phase: "1", Body: "00"}, {Type: "message", Side: "b", Phase: "dilate-0", Body: "00"},
+	} {
+		if err := c.handle(f); err != nil || saves != 2 || len(c.echoed) != 1 {
+			t.Errorf("%+v: %v, %d saves, %d echoes", f, err, saves, len(c.echoed))
+		}
+	}
+}
+
 func FuzzPhaseBody(f *testing.F) {
 	v := load(f)
 	e := v.Exchanges[0]
