@@ -54,15 +54,6 @@ func (d *Dirs) Make(ctx context.Context, entries []Entry) (caps.DirWrite, error)
 	return caps.DirWrite{SSKWrite: file}, nil
 }
 
-// MakeWithKey makes the mutable directory that belongs to a key.
-func (d *Dirs) MakeWithKey(ctx context.Context, key *mutable.Key, entries []Entry) (caps.DirWrite, error) {
-	data, err := Writable(key.Cap()).Pack(entries)
-	if err != nil {
-		return caps.DirWrite{}, err
-	}
-	return caps.DirWrite{SSKWrite: key.Cap()}, d.Mutable.CreateWithKey(ctx, key, data)
-}
-
 // MakeImmutable makes an immutable directory: the same entries, the same capability.
 func (d *Dirs) MakeImmutable(ctx context.Context, entries []Entry) (caps.Cap, error) {
 	data, err := Immutable().Pack(entries)

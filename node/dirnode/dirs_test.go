@@ -281,6 +281,7 @@ func TestPackRefuses(t *testing.T) {
 		{"metadata is empty", Writable(dir.File()), Entry{Name: "a", Read: lit, Metadata: json.RawMessage(``)}, ErrMetadata},
 		{"metadata is NaN", Writable(dir.File()), Entry{Name: "a", Read: lit, Metadata: json.RawMessage(`{"a": NaN}`)}, ErrMetadata},
 		{"metadata overflows", Writable(dir.File()), Entry{Name: "a", Read: lit, Metadata: json.RawMessage(`{"a": 1e999}`)}, ErrMetadata},
+		{"metadata holds a number too long", Writable(dir.File()), Entry{Name: "a", Read: lit, Metadata: json.RawMessage(`{"a": -` + strings.Repeat("7", maxDigits+1) + `}`)}, ErrMetadata},
 		{"metadata is huge", Writable(dir.File()), Entry{Name: "a", Read: lit, Metadata: json.RawMessage(`{"a": "` + strings.Repeat("x", maxMetadata) + `"}`)}, ErrMetadata},
 		{"metadata is nested deep", Writable(dir.File()), Entry{Name: "a", Read: lit, Metadata: json.RawMessage(`{"a": ` + strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth) + `}`)}, ErrMetadata},
 		{"metadata is not UTF-8", Writable(dir.File()), Entry{Name: "a", Read: lit, Metadata: json.RawMessage("{\"a\": \"\xff\"}")}, ErrMetadata},

@@ -3,9 +3,7 @@ package dirnode
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"warren/node/caps"
@@ -169,9 +167,5 @@ func stamp(old, given object, replace bool, now time.Time) object {
 
 // seconds is the time as Python's time.time() prints it.
 func seconds(t time.Time) string {
-	f := float64(t.UnixNano()) / 1e9
-	if math.IsInf(f, 0) {
-		return strconv.FormatInt(t.Unix(), 10)
-	}
-	return pythonFloat(f)
+	return pythonFloat(float64(t.UnixNano()) / 1e9)
 }

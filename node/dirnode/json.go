@@ -20,6 +20,9 @@ import (
 const (
 	maxMetadata = 1 << 20
 	maxDepth    = 100
+	// maxDigits is where Python refuses to read an integer: one longer would make
+	// the whole directory unreadable to Tahoe.
+	maxDigits = 4300
 )
 
 // member is a key and its value, both in Python's spelling.
@@ -267,6 +270,10 @@ func (s *scanner) number() string {
 	text := s.text[from:s.at]
 	if !strings.ContainsAny(text, ".eE") {
 		if text == "-0" {
+			return "0"
+		}
+		if len(strings.TrimPrefix(text, "-")) > maxDigits {
+			s.err = fmt.Errorf("%w: number too long", ErrMetadata)
 			return "0"
 		}
 		return text
