@@ -326,9 +326,9 @@ func (n *node) until(t testing.TB, what string, limit time.Duration, cond func()
 	}
 }
 
-// patience is how long what crosses Tor is waited for: a stream whose circuit got
-// stuck is given up by tor after two minutes, and then tried anew.
-const patience = 4 * time.Minute
+// patience is how long what crosses Tor is waited for: less than tor keeps a stream
+// whose circuit is stuck, since another circuit is tried after twenty seconds.
+const patience = 110 * time.Second
 
 func (n *node) connected(t testing.TB, want int) {
 	t.Helper()
