@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	cli "github.com/urfave/cli/v2"
@@ -106,7 +107,7 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 		Progress: func(s invite.Stage) { e.ui.Say("%s", s) },
 		Reply: func(ctx context.Context, s message.Settings) (message.Acknowledgement, error) {
 			e.describe(s)
-			folder, err := e.folderPlace(s, o)
+			folder, err := e.folderPlace(ctx, s, o)
 			if err != nil {
 				return message.Acknowledgement{}, err
 			}
@@ -176,24 +177,45 @@ func (e *env) describe(s message.Settings) {
 }
 
 // folderPlace decides where the folder goes, with the one question that join asks.
-func (e *env) folderPlace(s message.Settings, o joinOptions) (string, error) {
+func (e *env) folderPlace(ctx context.Context, s message.Settings, o joinOptions) (string, error) {
 	if s.Ours == nil || s.Ours.Writecap == nil {
 		return "", nil
 	}
-	place := o.folder
-	if place == "" {
-		home, err := os.UserHomeDir()
+	if o.folder != "" {
+		return filepath.Abs(o.folder)
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", err
+	}
+	usual := freePlace(filepath.Join(home, "Warren", s.Ours.Folder))
+	for !o.yes {
+		answer, err := e.ui.Ask(ctx, "Where shall the folder go?", usual)
 		if err != nil {
 			return "", err
 		}
-		place = freePlace(filepath.Join(home, "Warren", s.Ours.Folder))
-		if !o.yes {
-			if place, err = e.ui.Ask("Where shall the folder go?", place); err != nil {
-				return "", err
-			}
+		if answer == usual {
+			break
 		}
+		place, err := filepath.Abs(fromHome(home, answer))
+		if err != nil {
+			return "", err
+		}
+		// The code is spent by a place that cannot be used: better asked again.
+		if err = daemon.CheckPlace(place); err == nil {
+			return place, nil
+		}
+		e.sayClean("%v", err)
 	}
-	return filepath.Abs(place)
+	return filepath.Abs(usual)
+}
+
+// fromHome is a path as a person types it where no shell reads it.
+func fromHome(home, path string) string {
+	if rest, ok := strings.CutPrefix(path, "~"); ok && (rest == "" || os.IsPathSeparator(rest[0])) {
+		return filepath.Join(home, rest)
+	}
+	return path
 }
 
 // freePlace is place, or place with a number added, where nothing is yet.

@@ -46,6 +46,9 @@ func (e *env) mailboxCommand() *cli.Command {
 // mailbox serves a mailbox from a directory of its own: mailbox.db, mailbox.url
 // (where it is reached) and, as an onion service, its key.
 func (e *env) mailbox(ctx context.Context, dir string, o mailboxOptions) (err error) {
+	if dir, err = filepath.Abs(dir); err != nil { // tor has a working directory of its own
+		return err
+	}
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}

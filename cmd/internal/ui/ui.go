@@ -7,6 +7,7 @@
 package ui
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -60,32 +61,55 @@ func (u *UI) watched() bool {
 }
 
 // Ask asks one question with a default; without a terminal it answers the default.
-func (u *UI) Ask(question, def string) (string, error) {
+// It ends with ctx.
+func (u *UI) Ask(ctx context.Context, question, def string) (string, error) {
 	if !u.Interactive() {
 		return def, nil
 	}
 	fmt.Fprintf(u.Err, "%s [%s] ", question, def)
-	var line strings.Builder
-	b := make([]byte, 1) // byte by byte: what follows the line belongs to others
-	for {
-		n, err := u.In.Read(b)
-		if n == 1 && b[0] == '\n' {
-			break
-		}
-		if n == 1 {
-			line.WriteByte(b[0])
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return "", err
-		}
+	line, err := readLine(ctx, u.In)
+	if err != nil {
+		fmt.Fprintln(u.Err)
+		return "", err
 	}
-	if answer := strings.TrimSpace(line.String()); answer != "" {
+	if answer := strings.TrimSpace(line); answer != "" {
 		return answer, nil
 	}
 	return def, nil
+}
+
+// readLine reads to the end of a line or of the input.
+func readLine(ctx context.Context, in io.Reader) (string, error) {
+	type result struct {
+		line string
+		err  error
+	}
+	done := make(chan result, 1)
+	// A read from a terminal cannot be ended: when ctx ends first, this ends with the
+	// process, as whoever pressed Ctrl-C wants.
+	go func() {
+		var line strings.Builder
+		b := make([]byte, 1) // byte by byte: what follows the line belongs to others
+		for {
+			n, err := in.Read(b)
+			switch {
+			case n == 1 && b[0] != '\n':
+				line.WriteByte(b[0])
+			case n == 1, err == io.EOF:
+				done <- result{line.String(), nil}
+				return
+			case err != nil:
+				done <- result{"", err}
+				return
+			}
+		}
+	}()
+	select {
+	case r := <-done:
+		return r.line, r.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
 }
 
 // Clean makes foreign text safe for a terminal and keeps it on one line: control

@@ -2,9 +2,12 @@ package ui
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"strings"
 	"testing"
 )
 
@@ -33,7 +36,7 @@ func TestReport(t *testing.T) {
 func TestNobodyWatches(t *testing.T) {
 	var talk bytes.Buffer
 	u := &UI{In: bytes.NewBufferString("elsewhere\n"), Err: &talk}
-	if got, err := u.Ask("Where?", "here"); got != "here" || err != nil {
+	if got, err := u.Ask(t.Context(), "Where?", "here"); got != "here" || err != nil {
 		t.Errorf("%q, %v", got, err)
 	}
 	p := u.Progress("get", 2)
@@ -44,5 +47,29 @@ func TestNobodyWatches(t *testing.T) {
 	p.Finish()
 	if talk.Len() != 0 {
 		t.Errorf("it said %q", &talk)
+	}
+}
+
+// Ctrl-C ends a question that nobody answers.
+func TestReadLine(t *testing.T) {
+	for text, want := range map[string]string{"a b\nrest": "a b", "cut": "cut", "": "", "\n": ""} {
+		in := strings.NewReader(text)
+		if got, err := readLine(t.Context(), in); got != want || err != nil {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+		if rest, _ := io.ReadAll(in); !strings.HasSuffix(text, string(rest)) || text == "a b\nrest" && string(rest) != "rest" {
+			t.Errorf("%q: %q is left", text, rest)
+		}
+	}
+	in, out := io.Pipe()
+	defer out.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := readLine(ctx, in); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
+	}
+	out.CloseWithError(fs.ErrClosed)
+	if _, err := readLine(t.Context(), in); !errors.Is(err, fs.ErrClosed) {
+		t.Errorf("a broken terminal: %v", err)
 	}
 }
