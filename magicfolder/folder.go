@@ -26,7 +26,8 @@ type Folder struct {
 	store *state.Store
 	key   ed25519.PrivateKey
 	keys  keyLocks
-	deep  int // how many ancestors one question reads
+	deep  int   // how many ancestors one question reads
+	round int64 // roundBytes
 
 	scanMu  sync.Mutex // one scan at a time
 	pushMu  sync.Mutex // one round of uploads at a time
@@ -46,8 +47,9 @@ type Folder struct {
 	stat       statusState
 	recheck    map[string]time.Time // paths to look at again, and since when
 	running    bool
-	nextDue    time.Time // when the next delete is to be uploaded; zero: none waits
-	missed     bool      // publish left a path out because somebody worked on it
+	nextDue    time.Time          // when the next delete is to be uploaded; zero: none waits
+	unwatch    context.CancelFunc // ends the watching of the directory; nil: not yet
+	missed     bool               // publish left a path out because somebody worked on it
 
 	wakeScan, wakePush, wakePoll chan struct{}
 }
@@ -56,6 +58,7 @@ func newFolder(o Options, db *state.DB, cfg state.Folder) *Folder {
 	return &Folder{
 		opt: o, log: o.Logger.With("folder", cfg.Name), db: db, store: db.Store(cfg), cfg: cfg,
 		deep:  snapshot.MaxAncestors,
+		round: roundBytes,
 		key:   ed25519.NewKeyFromSeed(cfg.Seed),
 		peers: map[string]*peer{}, bad: map[remote.Cap]error{}, recheck: map[string]time.Time{},
 		stat:     newStatusState(),
@@ -109,6 +112,9 @@ func (f *Folder) open() (fsys.FS, error) {
 		}
 		f.disk.Close()
 		f.disk = nil
+		if f.unwatch != nil {
+			f.unwatch() // the watches may be on what is not mounted any more
+		}
 	}
 	disk, err := f.openFS()
 	if err != nil {
@@ -196,11 +202,20 @@ func (f *Folder) watchLoop(ctx context.Context, events chan<- scan.Event) {
 		return
 	}
 	for {
+		pause := f.opt.Scan
 		if _, err := f.open(); err == nil {
-			err := scan.Watch(ctx, f.Dir(), events)
+			here, stop := context.WithCancel(ctx)
+			f.mu.Lock()
+			f.unwatch = stop
+			f.mu.Unlock()
+			err := scan.Watch(here, f.Dir(), events, func() { f.setWatch(nil) })
+			stop()
+			if err == nil {
+				err, pause = scan.ErrWatch, min(pause, 10*time.Second)
+			}
 			f.setWatch(err)
 		}
-		if !f.wait(ctx, f.opt.Scan, nil) {
+		if !f.wait(ctx, pause, nil) {
 			return
 		}
 	}
@@ -251,11 +266,15 @@ func (f *Folder) scanLoop(ctx context.Context, events <-chan scan.Event) {
 
 // gather takes events until they pause, so that one save is one look.
 func (f *Folder) gather(ctx context.Context, ev scan.Event, events <-chan scan.Event, dirty map[string]bool, next *time.Time) {
-	for range 10000 {
+	// Where somebody writes without a pause they are not waited for.
+	for end := f.now().Add(time.Second); ; {
 		if ev.All {
 			*next = f.now()
 		} else {
 			dirty[ev.Path] = true
+		}
+		if !f.now().Before(end) {
+			return
 		}
 		timer, stop := f.opt.Clock.After(50 * time.Millisecond)
 		select {

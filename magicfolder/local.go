@@ -42,6 +42,13 @@ func (f *Folder) scan(ctx context.Context, paths ...string) error {
 		g.Go(func() error { return f.captureChange(gctx, disk, c) })
 	}
 	err = g.Wait()
+	changed := map[string]bool{}
+	for _, c := range res.Changes {
+		changed[c.Key] = true
+	}
+	f.prune(atScan, func(key string, e fileError) bool {
+		return changed[key] || len(paths) > 0 && !slices.Contains(paths, e.path)
+	})
 	f.mu.Lock()
 	for p := range f.recheck {
 		if !found[p] && (len(paths) == 0 || slices.Contains(paths, p)) {
@@ -70,7 +77,7 @@ func (f *Folder) captureChange(ctx context.Context, disk fsys.FS, c scan.Change)
 	case err != nil && (ctx.Err() != nil || errors.Is(err, errCrash)):
 		return err
 	case err != nil:
-		f.setFileError(c.Key, c.Path, err)
+		f.setFileError(atScan, c.Key, c.Path, err)
 		return nil
 	}
 	f.mu.Lock()
@@ -127,14 +134,17 @@ func (f *Folder) push(ctx context.Context) error {
 	f.pushMu.Lock()
 	defer f.pushMu.Unlock()
 	failed := map[string]bool{}
-	for range 64 {
+	tried := map[string]int{}
+	for {
 		lines, err := f.due()
 		if err != nil {
 			return err
 		}
 		var keys []string
 		for key := range lines {
-			if !failed[key] {
+			// Not for ever: what is uploaded and cannot be published because somebody
+			// works on it comes back each time.
+			if !failed[key] && tried[key] < 8 {
 				keys = append(keys, key)
 			}
 		}
@@ -147,12 +157,15 @@ func (f *Folder) push(ctx context.Context) error {
 		})
 		var total int64
 		for i, key := range keys {
-			if total += bytesOf(lines[key]); i > 0 && total > roundBytes {
+			if total += bytesOf(lines[key]); i > 0 && total > f.round {
 				keys = keys[:i]
 				break
 			}
 		}
 		keys = keys[:min(len(keys), roundFiles)]
+		for _, key := range keys {
+			tried[key]++
+		}
 		if err := f.uploadAll(ctx, keys, lines, failed); err != nil {
 			f.setWaiting(err)
 			return err
@@ -188,6 +201,7 @@ func (f *Folder) due() (map[string][]state.Stashed, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.prune(atUpload, func(key string, _ fileError) bool { return len(lines[key]) > 0 })
 	now := f.now()
 	below, err := f.belowDeletes(lines, now)
 	if err != nil {
@@ -204,7 +218,8 @@ func (f *Folder) due() (map[string][]state.Stashed, error) {
 		}
 		for i, v := range line {
 			at := time.Unix(v.Captured, 0).Add(f.opt.Linger)
-			if !v.Deleted || v.Snapshot != "" || f.opt.Linger < 0 || !now.Before(at) {
+			// A clock that has been set back is no reason to wait longer.
+			if !v.Deleted || v.Snapshot != "" || f.opt.Linger < 0 || !now.Before(at) || at.Sub(now) > f.opt.Linger+time.Second {
 				continue
 			}
 			if next.IsZero() || at.Before(next) {
@@ -260,7 +275,7 @@ func (f *Folder) uploadAll(ctx context.Context, keys []string, lines map[string]
 				return err
 			default:
 				errs[i] = err
-				f.setFileError(key, lines[key][0].Relpath, err)
+				f.setFileError(atUpload, key, lines[key][0].Relpath, err)
 			}
 			return nil
 		})

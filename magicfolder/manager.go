@@ -125,6 +125,7 @@ func (m *Manager) start(f *running) {
 // when servers have come back.
 func (m *Manager) Retry() {
 	for _, f := range m.Folders() {
+		f.retryAll()
 		poke(f.wakePoll)
 		poke(f.wakePush)
 	}

@@ -62,13 +62,18 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 		return err
 	}
 	work := map[string][]head{}
+	todo := map[string]bool{}
 	for _, p := range f.allPeers() {
 		f.mu.Lock()
 		for key := range p.todo {
-			work[key] = append(work[key], head{p.name, p.dir, p.heads[key]})
+			todo[key] = true
+			if !f.failsAlone(key) {
+				work[key] = append(work[key], head{p.name, p.dir, p.heads[key]})
+			}
 		}
 		f.mu.Unlock()
 	}
+	f.prune(atDownload, func(key string, _ fileError) bool { return todo[key] })
 	keys := make([]string, 0, len(work))
 	for key := range work {
 		keys = append(keys, key)
@@ -134,7 +139,7 @@ func (f *Folder) reconcile(ctx context.Context, disk fsys.FS, key string, heads 
 		case errors.Is(err, remote.ErrUnhappy):
 			return err
 		default:
-			f.setFileError(key, key, err)
+			f.setFileError(atDownload, key, key, err)
 		}
 	}
 	return nil
@@ -416,6 +421,10 @@ func contentSize(c remote.Cap) (int64, bool) {
 func (f *Folder) take(ctx context.Context, key string, rec state.File, line []state.Stashed, h head, s snapshot.Snapshot, x *fetched) (bool, error) {
 	var st download.Staged
 	if !s.Deleted() {
+		// Before the download, which may be large.
+		if err := x.d.Fits(key, rec); err != nil {
+			return false, err
+		}
 		var err error
 		if st, err = x.get(ctx); err != nil {
 			return false, err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"warren/magicfolder/download"
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/scan"
 	"warren/magicfolder/state"
@@ -79,10 +80,23 @@ type FileStatus struct {
 	Since   time.Time `json:"since,omitzero"`
 }
 
+// fileError is why one file is not in step.
 type fileError struct {
 	path, message string
 	since         time.Time
+	from          work
+	tries         int
+	next          time.Time // when it is worth another try
 }
+
+// work is what a file's error came from, and who notices that it is gone.
+type work int
+
+const (
+	atScan work = iota
+	atUpload
+	atDownload
+)
 
 // statusState is guarded by Folder.mu.
 type statusState struct {
@@ -210,12 +224,21 @@ func (f *Folder) setPolled(err error) {
 	}
 }
 
-func (f *Folder) setFileError(key, path string, err error) {
+func (f *Folder) setFileError(from work, key, path string, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	now := f.now()
 	old, ok := f.stat.errors[key]
 	if !ok {
-		old.since = f.now()
+		old.since = now
+	}
+	if old.from != from {
+		old.from, old.tries = from, 0
+	}
+	old.tries++
+	old.next = now
+	if !errors.Is(err, download.ErrBlocked) && !errors.Is(err, download.ErrCollision) { // found before a download
+		old.next = now.Add(min(time.Second<<min(old.tries, 10), maxPause))
 	}
 	if msg := err.Error(); msg != old.message {
 		f.log.Warn("a file cannot be synced", "path", fsys.Printable(path), "error", msg)
@@ -223,6 +246,35 @@ func (f *Folder) setFileError(key, path string, err error) {
 	}
 	old.path = path
 	f.stat.errors[key] = old
+}
+
+// maxPause is how long a file that could not be taken over is left alone at most:
+// what fails for want of space on the disk is downloaded each time.
+const maxPause = time.Minute
+
+// failsAlone says whether a path's versions are to be left alone for now; f.mu is
+// held.
+func (f *Folder) failsAlone(key string) bool {
+	e, ok := f.stat.errors[key]
+	return ok && e.from == atDownload && f.now().Before(e.next)
+}
+
+// retryAll has the next poll try everything again.
+func (f *Folder) retryAll() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for key, e := range f.stat.errors {
+		e.next = time.Time{}
+		f.stat.errors[key] = e
+	}
+}
+
+// prune forgets errors of a kind of work that has nothing to do for their paths
+// any more: the file was deleted, or the participant left.
+func (f *Folder) prune(from work, todo func(key string, e fileError) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	maps.DeleteFunc(f.stat.errors, func(key string, e fileError) bool { return e.from == from && !todo(key, e) })
 }
 
 func (f *Folder) clearFileError(key string) {
@@ -269,10 +321,14 @@ func (f *Folder) Status() Status {
 		st.Participants = append(st.Participants, ParticipantStatus{Name: f.cfg.Author, Self: true})
 	}
 	todo := map[string]Cap{}
+	failing := map[string]bool{}
+	for key := range s.errors {
+		failing[key] = true
+	}
 	for _, p := range f.peers {
 		ps := ParticipantStatus{Name: fsys.Printable(p.name), Files: len(p.heads)}
 		if p.err != nil {
-			ps.Error = p.err.Error()
+			ps.Error = fsys.Printable(p.err.Error())
 		}
 		st.Participants = append(st.Participants, ps)
 		for key := range p.todo {
@@ -283,13 +339,17 @@ func (f *Folder) Status() Status {
 	now := f.now()
 	f.mu.Unlock()
 
+	stuck := 0 // counted as to do, and cannot be done
 	err := f.store.View(func(tx *state.Tx) error {
 		lines, err := tx.Lines()
 		if err != nil {
 			return err
 		}
-		for _, line := range lines {
+		for key, line := range lines {
 			st.ToUpload.Files++
+			if failing[key] {
+				stuck++
+			}
 			for _, v := range line {
 				if v.Content == "" {
 					st.ToUpload.Bytes += v.Size
@@ -305,6 +365,9 @@ func (f *Folder) Status() Status {
 				continue
 			}
 			st.ToDownload.Files++
+			if failing[key] {
+				stuck++
+			}
 			if k, ok, err := tx.Known(c); err != nil {
 				return err
 			} else if ok {
@@ -335,12 +398,13 @@ func (f *Folder) Status() Status {
 		slices.SortFunc(list, func(a, b FileStatus) int { return strings.Compare(a.Path, b.Path) })
 	}
 	slices.SortFunc(st.Participants, func(a, b ParticipantStatus) int { return strings.Compare(a.Name, b.Name) })
-	st.State, st.Reason = f.summary(st, s, now, err)
+	left := st.ToUpload.Files + st.ToDownload.Files + st.ToLink + st.Changing - stuck
+	st.State, st.Reason = f.summary(st, s, now, left, err)
+	st.Reason = fsys.Printable(st.Reason)
 	return st
 }
 
-func (f *Folder) summary(st Status, s statusState, now time.Time, err error) (string, string) {
-	left := st.ToUpload.Files + st.ToDownload.Files + st.ToLink + st.Changing
+func (f *Folder) summary(st Status, s statusState, now time.Time, left int, err error) (string, string) {
 	switch {
 	case err != nil:
 		return StateProblem, err.Error()

@@ -165,13 +165,8 @@ func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error 
 	if rec.Relpath == "" {
 		rec.Relpath = s.Relpath
 	}
-	if ok, err := d.Unchanged(rec); err != nil {
+	if err := d.expected(key, rec); err != nil {
 		return err
-	} else if !ok {
-		if rec.Disk == nil && d.collides(key, rec.Relpath) {
-			return ErrCollision
-		}
-		return ErrEdited
 	}
 	if s.Deleted() && rec.Disk == nil {
 		return d.adopt(key, rec, s, nil, nil)
@@ -221,6 +216,34 @@ func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error 
 		}
 	}
 	return d.fault("download.recorded")
+}
+
+// expected gives an error unless the disk holds what the record says.
+func (d *Downloader) expected(key string, rec state.File) error {
+	if ok, err := d.Unchanged(rec); err != nil || ok {
+		return err
+	}
+	if rec.Disk == nil && d.collides(key, rec.Relpath) {
+		return ErrCollision
+	}
+	return ErrEdited
+}
+
+// Fits gives the error that Take would end with, as far as that can be told
+// before there is a content to take.
+func (d *Downloader) Fits(key string, rec state.File) error {
+	if err := d.expected(key, rec); err != nil {
+		return err
+	}
+	for dir := path.Dir(rec.Relpath); dir != "."; dir = path.Dir(dir) {
+		if it, err := d.FS.Lstat(dir); err == nil && it.Kind != fsys.Dir {
+			return ErrBlocked
+		}
+	}
+	if it, err := d.FS.Lstat(rec.Relpath); err == nil && it.Kind == fsys.Dir {
+		return ErrBlocked
+	}
+	return nil
 }
 
 // finish ends a move that was left open, before its journal, which is all that

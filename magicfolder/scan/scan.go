@@ -81,6 +81,9 @@ func (s *scanner) below(p string) error {
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fsys.ErrName) {
 			return nil
 		}
+		if errors.Is(err, fs.ErrPermission) {
+			return s.unreadable(p)
+		}
 		if err != nil {
 			return err
 		}
@@ -89,10 +92,22 @@ func (s *scanner) below(p string) error {
 		}
 	}
 	err := s.fs.Walk(p, s.item)
-	if errors.Is(err, fs.ErrNotExist) && p != "" {
+	switch {
+	case p == "":
+		return err
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
+	case errors.Is(err, fs.ErrPermission):
+		return s.unreadable(p)
 	}
 	return err
+}
+
+// unreadable notes a path of which nothing can be said: least of all that it is
+// gone, or what lies below it.
+func (s *scanner) unreadable(p string) error {
+	s.seen[snapshot.Key(p)] = p
+	return s.item(fsys.Item{Path: p, Kind: fsys.Dir, Problem: "cannot be read: permission denied"})
 }
 
 func (s *scanner) item(it fsys.Item) error {

@@ -24,9 +24,10 @@ type Event struct {
 var ErrWatch = errors.New("the system does not watch all of the folder: changes are found by scanning")
 
 // Watch sends events to out until ctx ends; it returns nil then, and an error
-// when watching is not possible or not complete. Events may be lost: they are a
+// when watching is not possible or not complete, or when dir itself goes away.
+// It calls standing once everything is watched. Events may be lost: they are a
 // hint, the scan is the truth.
-func Watch(ctx context.Context, dir string, out chan<- Event) error {
+func Watch(ctx context.Context, dir string, out chan<- Event, standing func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return errors.Join(ErrWatch, err)
@@ -43,6 +44,7 @@ func Watch(ctx context.Context, dir string, out chan<- Event) error {
 			return false
 		}
 	}
+	standing()
 	// What changed before the watches stood.
 	if !send(Event{All: true}) {
 		return nil
@@ -66,7 +68,14 @@ func Watch(ctx context.Context, dir string, out chan<- Event) error {
 				return ErrWatch
 			}
 			rel, err := filepath.Rel(dir, ev.Name)
-			if err != nil || rel == "." {
+			if err != nil {
+				continue
+			}
+			if rel == "." {
+				if ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename) {
+					// What comes to stand there is another directory.
+					return ErrWatch
+				}
 				continue
 			}
 			rel = filepath.ToSlash(rel)

@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -194,8 +195,8 @@ func (s *Store) View(fn func(*Tx) error) error {
 	})
 }
 
-// Update writes all or nothing; those that come at the same time share one sync. fn may run more than once: it must set what it
-// gives out, not add to it.
+// Update writes all or nothing; those that come at the same time share one sync.
+// fn may run more than once: it must set what it gives out, not add to it.
 func (s *Store) Update(fn func(*Tx) error) error {
 	return s.commits.update(func(t *bolt.Tx) error {
 		tx, err := s.tx(t)
@@ -376,6 +377,9 @@ func (s *Store) SweepStash() error {
 		return err
 	}
 	entries, err := os.ReadDir(s.stash)
+	if errors.Is(err, fs.ErrNotExist) {
+		return os.MkdirAll(s.stash, 0o700) // an empty directory may not outlive a crash
+	}
 	if err != nil {
 		return err
 	}

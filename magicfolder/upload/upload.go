@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -111,6 +112,13 @@ func (u *Uploader) content(ctx context.Context, v *state.Stashed) error {
 		return nil
 	}
 	f, err := os.Open(filepath.Join(u.Store.StashDir(), v.File))
+	if errors.Is(err, fs.ErrNotExist) {
+		// Dropped since we looked, for a version of somebody else's: no error of the
+		// file's.
+		if gone := u.Store.View(func(tx *state.Tx) error { _, _, err := find(tx, *v); return err }); gone != nil {
+			return gone
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("the stash: %w", err)
 	}
