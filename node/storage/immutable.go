@@ -17,6 +17,11 @@ import (
 // what a client that writes every second byte can make us remember.
 const maxPieces = 4096
 
+// maxUploads is how many shares may be in the making: each keeps a file open, and
+// when there are no more of those the server cannot even be reached. It is room for
+// thirty uploads of 256 shares to this one server.
+const maxUploads = 8192
+
 // upload is an immutable share in the making.
 type upload struct {
 	bucket
@@ -76,13 +81,17 @@ func (ss *Session) CreateImmutable(ctx context.Context, si caps.StorageIndex, se
 }
 
 // allocate starts one upload, or finds that it is under way with the same secret
-// and size. Not ok: someone else's is under way, or there is no room.
+// and size. Not ok: someone else's is under way, there is no room, or too much is
+// under way.
 func (ss *Session) allocate(b bucket, secret Secret, lease container.Lease, size uint64) (ok bool, err error) {
 	ss.mu.Lock()
-	u := ss.uploads[b]
+	u, all := ss.uploads[b], len(ss.uploads)
 	ss.mu.Unlock()
 	if u != nil {
 		return u.size == size && u.secret.Equal(secret), nil
+	}
+	if all >= maxUploads {
+		return false, nil
 	}
 	layout, err := container.NewImmutable(size, lease)
 	if err != nil {

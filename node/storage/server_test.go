@@ -430,6 +430,40 @@ func TestPieces(t *testing.T) {
 	}
 }
 
+// TestUploadsAreBounded: who starts uploads and never ends them takes no more of
+// the server than that.
+func TestUploadsAreBounded(t *testing.T) {
+	c := storagetest.NewLocal(t)
+	var every []int
+	for n := range storage.MaxShare + 1 {
+		every = append(every, n)
+	}
+	create := func(i int) int {
+		t.Helper()
+		_, got, err := c.CreateImmutable(t.Context(), caps.StorageIndex{byte(i)}, upload, lease, every, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(got)
+	}
+	i := 0
+	for create(i) == len(every) {
+		if i++; i == 100 {
+			t.Fatal("no bound")
+		}
+	}
+	if i < 30 {
+		t.Errorf("only %d uploads side by side", i)
+	}
+	// One that ends makes room for one.
+	if err := c.AbortImmutable(t.Context(), caps.StorageIndex{0}, 7, upload); err != nil {
+		t.Fatal(err)
+	}
+	if n := create(i); n != 1 {
+		t.Errorf("allocated %d", n)
+	}
+}
+
 // TestSlotReadsAreBounded: a few bytes asked for many times over are not held in
 // memory so often; and what is refused has not been written.
 func TestSlotReadsAreBounded(t *testing.T) {

@@ -380,7 +380,8 @@ func (q *request) body(limit int64) (body []byte, done func(), err error) {
 	done = func() { q.memory.Release(size) }
 	var b bytes.Buffer
 	if q.r.ContentLength > 0 {
-		b.Grow(int(min(size, block)))
+		// All of it, as it is accounted for: growing would take up to thrice as much.
+		b.Grow(int(size) + bytes.MinRead)
 	}
 	n, err := b.ReadFrom(io.LimitReader(q, limit+1))
 	if err == nil && n > limit {
