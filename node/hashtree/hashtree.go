@@ -90,9 +90,6 @@ func Build(leaves [][32]byte) Tree {
 // Root is node 0.
 func (t Tree) Root() [32]byte { return t[0] }
 
-// Leaf is leaf i (the padding counts).
-func (t Tree) Leaf(i int) [32]byte { return t[len(t)/2+i] }
-
 // Needed lists the nodes that prove leaf against the root: its sibling and
 // those of its ancestors, from the leaf upwards. Neither the leaf nor the root
 // is among them.
@@ -165,9 +162,6 @@ func (t *Incomplete) put(i int, h [32]byte) {
 
 func (t *Incomplete) forget(i int) { t.pages[i/pageSize].known[i%pageSize] = false }
 
-// Len is the number of nodes.
-func (t *Incomplete) Len() int { return t.size }
-
 // FirstLeaf is the node number of leaf 0.
 func (t *Incomplete) FirstLeaf() int { return t.size / 2 }
 
@@ -190,22 +184,6 @@ func (t *Incomplete) SetRoot(root [32]byte) error {
 	}
 	t.put(0, root)
 	return nil
-}
-
-// Needed lists the nodes that are still wanted to prove leaf: its siblings up
-// to the root, without those that are known.
-func (t *Incomplete) Needed(leaf int) []int {
-	node := t.FirstLeaf() + leaf
-	if leaf < 0 || node >= t.size {
-		return nil
-	}
-	var out []int
-	for _, i := range Chain(node) {
-		if _, ok := t.get(i); !ok {
-			out = append(out, i)
-		}
-	}
-	return out
 }
 
 // Set adds nodes (by node number) and leaves (by leaf number). Each must agree
