@@ -62,12 +62,6 @@ func New(k, n int) (*Coder, error) {
 	return c, nil
 }
 
-// Needed is k.
-func (c *Coder) Needed() int { return c.k }
-
-// Total is n.
-func (c *Coder) Total() int { return c.n }
-
 // BlockSize is the length of each block of a segment of size bytes: size
 // divided by k, rounded up.
 func (c *Coder) BlockSize(size int) int { return (size + c.k - 1) / c.k }
