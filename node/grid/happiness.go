@@ -21,28 +21,6 @@ func (h Holdings) Remove(server string, share int) {
 	}
 }
 
-// Clone is a deep copy.
-func (h Holdings) Clone() Holdings {
-	out := make(Holdings, len(h))
-	for server, shares := range h {
-		for share := range shares {
-			out.Add(server, share)
-		}
-	}
-	return out
-}
-
-// Shares is the number of different shares held.
-func (h Holdings) Shares() int {
-	seen := map[int]bool{}
-	for _, shares := range h {
-		for share := range shares {
-			seen[share] = true
-		}
-	}
-	return len(seen)
-}
-
 // Happiness is Tahoe's servers of happiness: the largest number of servers that
 // can each be paired with a share of its own among those it holds. Any k servers
 // of such a pairing hold k different shares.
