@@ -17,7 +17,7 @@ var ErrMalformed = errors.New("immutable: malformed share")
 
 // UEB is the URI extension block: what a reader must know of a file beyond its
 // capability, which holds the UEB's hash. A UEB that hashes right says what the
-// uploader wanted to say, and the uploader may be hostile: Check it.
+// uploader wanted to say, and the uploader may be hostile: see shape.
 type UEB struct {
 	CodecName       string // "crs"
 	CodecParams     string // "SEGMENTSIZE-K-N"

@@ -36,7 +36,7 @@ func loadVectors(t testing.TB) []chkVector {
 	return vs
 }
 
-// sums compares shares with the recorded hashes.
+// check compares shares with the recorded hashes.
 func (v chkVector) check(t *testing.T, shares map[int][]byte) {
 	t.Helper()
 	var all strings.Builder
