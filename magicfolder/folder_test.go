@@ -574,7 +574,7 @@ func TestRunsByItself(t *testing.T) {
 // until polls a condition that file events and goroutines make true.
 func until(t *testing.T, cond func() bool) {
 	t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {

@@ -20,7 +20,6 @@ import (
 	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
 	"warren/magicfolder/upload"
-	"warren/node/caps"
 )
 
 // checkRemotePath is what a path that came from the grid must pass here.
@@ -397,25 +396,11 @@ func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashe
 
 // equal compares the bytes of their version with ours.
 func (f *Folder) equal(ctx context.Context, rec state.File, s snapshot.Snapshot, x *fetched) (bool, error) {
-	if size, ok := contentSize(s.Content); ok && rec.Disk != nil && size != rec.Disk.Size {
+	if size, ok := remote.Size(s.Content); ok && rec.Disk != nil && size != rec.Disk.Size {
 		return false, nil
 	}
 	st, err := x.get(ctx)
 	return bytes.Equal(st.Sum, rec.Sum), err
-}
-
-func contentSize(c remote.Cap) (int64, bool) {
-	parsed, err := caps.Parse(c.Text())
-	if err != nil {
-		return 0, false
-	}
-	switch p := parsed.(type) {
-	case caps.CHK:
-		return int64(p.Size), true
-	case caps.LIT:
-		return int64(len(p.Data)), true
-	}
-	return 0, false
 }
 
 func (f *Folder) take(ctx context.Context, key string, rec state.File, line []state.Stashed, h head, s snapshot.Snapshot, x *fetched) (bool, error) {

@@ -35,8 +35,14 @@ type head struct {
 	cap  remote.Cap
 }
 
-// maxEntries bounds what one directory may name.
-const maxEntries = 1 << 20
+// maxEntries bounds what one directory may name, maxDirectory how large one is
+// that tells its size beforehand.
+const (
+	maxEntries   = 1 << 20
+	maxDirectory = 256 << 20
+)
+
+var errTooLarge = errors.New("its directory is too large")
 
 // refresh reads the Collective and every Personal directory that has changed.
 // It returns an error when the Collective cannot be read; a participant whose
@@ -284,6 +290,9 @@ func (f *Folder) readPeer(ctx context.Context, p *peer) error {
 		if p.read && v == p.version {
 			return nil
 		}
+	}
+	if size, ok := remote.Size(p.dir); ok && size > maxDirectory {
+		return errTooLarge
 	}
 	entries, v, err := f.opt.Grid.List(ctx, p.dir)
 	if err != nil {

@@ -386,7 +386,7 @@ func writeModel(ctx context.Context, g Grid, dir Cap) error {
 
 // modelOne says whether a directory's @metadata names the version that we know.
 func modelOne(ctx context.Context, g Grid, file Cap) (bool, error) {
-	if size, ok := contentSize(file); remote.KindOf(file) != remote.File || !ok || size > 4096 {
+	if size, ok := remote.Size(file); remote.KindOf(file) != remote.File || !ok || size > 4096 {
 		return false, nil
 	}
 	var buf bytes.Buffer

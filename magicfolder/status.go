@@ -11,6 +11,7 @@ import (
 
 	"warren/magicfolder/download"
 	"warren/magicfolder/fsys"
+	"warren/magicfolder/remote"
 	"warren/magicfolder/scan"
 	"warren/magicfolder/state"
 )
@@ -371,7 +372,7 @@ func (f *Folder) Status() Status {
 			if k, ok, err := tx.Known(c); err != nil {
 				return err
 			} else if ok {
-				n, _ := contentSize(k.Content)
+				n, _ := remote.Size(k.Content)
 				st.ToDownload.Bytes += n
 			}
 		}

@@ -118,3 +118,26 @@ func KindOf(c Cap) Kind {
 	}
 	return Other
 }
+
+// Size is how many bytes an immutable file or directory has, as its capability
+// says; false for everything else.
+func Size(c Cap) (int64, bool) {
+	if len(c) > 1<<16 {
+		return 0, false
+	}
+	parsed, err := caps.Parse(string(c))
+	if err != nil {
+		return 0, false
+	}
+	switch p := parsed.(type) {
+	case caps.CHK:
+		return int64(p.Size), true
+	case caps.DirCHK:
+		return int64(p.Size), true
+	case caps.LIT:
+		return int64(len(p.Data)), true
+	case caps.DirLIT:
+		return int64(len(p.Data)), true
+	}
+	return 0, false
+}

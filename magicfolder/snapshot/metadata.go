@@ -36,11 +36,13 @@ import (
 	"warren/magicfolder/remote"
 )
 
-// Limits on what we read. A usual metadata file has some 500 bytes.
+// Limits on what we read. A usual metadata file has some 500 bytes, a usual
+// directory 1,500; lists are read into memory whole.
 const (
-	MaxMetadata = 256 << 10
-	MaxParents  = 64
-	maxName     = 1024
+	MaxMetadata  = 256 << 10
+	MaxDirectory = 1 << 20
+	MaxParents   = 64
+	maxName      = 1024
 )
 
 // Errors that callers tell apart.

@@ -115,6 +115,9 @@ func Read(ctx context.Context, g Reader, c remote.Cap) (Snapshot, error) {
 		// A mutable directory here could change after it was checked.
 		return Snapshot{}, bad("no immutable directory")
 	}
+	if size, ok := remote.Size(c); !ok || size > MaxDirectory {
+		return Snapshot{}, bad("a directory of more than %d bytes", MaxDirectory)
+	}
 	entries, _, err := g.List(ctx, c)
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("reading a snapshot: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 
@@ -178,4 +179,33 @@ func FuzzSnapshotDirectory(f *testing.F) {
 			t.Fatal("another content")
 		}
 	})
+}
+
+// counting is a grid on which nothing must be read.
+type counting struct{ calls int }
+
+func (c *counting) List(context.Context, remote.Cap) ([]remote.Entry, remote.Version, error) {
+	c.calls++
+	return nil, "", errors.New("listed")
+}
+
+func (c *counting) Get(context.Context, remote.Cap, io.Writer) error {
+	c.calls++
+	return errors.New("read")
+}
+
+// What cannot be a snapshot is not even read: a list of many GB would fill memory.
+func TestReadsNothingLarge(t *testing.T) {
+	chk := "CHK:aaaaaaaaaaaaaaaaaaaaaaaaaa:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa:3:5:"
+	for _, c := range []string{"URI:DIR2-" + chk + "8589934592", "URI:DIR2-" + chk + "18446744073709551615", "URI:" + chk + "1000",
+		"URI:DIR2:aaaaaaaaaaaaaaaaaaaaaaaaaa:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "garbage", ""} {
+		var g counting
+		if _, err := Read(t.Context(), &g, remote.Cap(c)); !Malformed(err) || g.calls != 0 {
+			t.Errorf("%.16s: %v after %d calls", c, err, g.calls)
+		}
+	}
+	var g counting
+	if _, err := Read(t.Context(), &g, remote.Cap("URI:DIR2-"+chk+"1500")); Malformed(err) || g.calls != 1 {
+		t.Errorf("a usual one: %v after %d calls", err, g.calls)
+	}
 }
