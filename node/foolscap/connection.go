@@ -433,6 +433,7 @@ func (c *connection) work(e *export) {
 		c.mu.Lock()
 		if len(e.queue) == 0 || c.err != nil {
 			e.running = false
+			c.forget(e, 0)
 			c.mu.Unlock()
 			return
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"warren/node/foolscap/banana"
 )
@@ -78,14 +79,16 @@ const (
 )
 
 func (f *Failure) sequence() banana.Sequence {
+	// Foolscap drops the connection over text that is not UTF-8.
+	text := func(s string, n int) []byte { return []byte(strings.ToValidUTF8(clip(s, n), "")) }
 	parents := []any{}
 	for _, p := range f.Parents[:min(len(f.Parents), maxParents)] {
-		parents = append(parents, []byte(clip(p, maxClass)))
+		parents = append(parents, text(p, maxClass))
 	}
 	return banana.Sequence{Type: "copyable", Items: []any{
 		[]byte(failureCopyable),
-		[]byte("value"), []byte(clip(f.Message, maxMessage)),
-		[]byte("type"), []byte(clip(f.Class, maxClass)),
+		[]byte("value"), text(f.Message, maxMessage),
+		[]byte("type"), text(f.Class, maxClass),
 		[]byte("traceback"), []byte("Traceback unavailable\n"),
 		[]byte("parents"), parents,
 	}}

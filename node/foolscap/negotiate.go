@@ -124,7 +124,13 @@ func (t *Tub) agree(ctx context.Context, secure *tls.Conn, expected, hint string
 	if expected != "" {
 		t.mu.Lock()
 		last, ok := t.lastHeard[peer]
+		connected := t.connections[peer] != nil
 		t.mu.Unlock()
+		if connected {
+			// Another attempt was faster. To go on, knowing of that connection, would tell
+			// the master that it is dead.
+			return nil, ErrDuplicate
+		}
 		if !ok {
 			last = "none 0"
 		}

@@ -31,7 +31,7 @@ func TestBadRequests(t *testing.T) {
 		ours, theirs := net.Pipe()
 		done := make(chan struct{})
 		go func() { tub.ServeConn(theirs); close(done) }()
-		ours.SetDeadline(time.Now().Add(10 * time.Second))
+		ours.SetDeadline(time.Now().Add(time.Minute))
 		go func() {
 			io.WriteString(ours, c.request)
 			if c.name == "cut" {
@@ -71,7 +71,7 @@ func hello(t *testing.T, tub *Tub, certs []tls.Certificate, change func(map[stri
 	done := make(chan struct{})
 	go func() { tub.ServeConn(theirs); close(done) }()
 	defer func() { ours.Close(); <-done }()
-	ours.SetDeadline(time.Now().Add(10 * time.Second))
+	ours.SetDeadline(time.Now().Add(time.Minute))
 	io.WriteString(ours, formatRequest(tub.ID(), "h"))
 	r := bufio.NewReader(ours)
 	if header, err := readBlock(r); err != nil || parseResponse(header) != nil {
@@ -283,7 +283,7 @@ func exchange(t *testing.T, tub *Tub, cert tls.Certificate, message any) any {
 	done := make(chan struct{})
 	go func() { tub.ServeConn(theirs); close(done) }()
 	defer func() { ours.Close(); <-done }()
-	ours.SetDeadline(time.Now().Add(10 * time.Second))
+	ours.SetDeadline(time.Now().Add(time.Minute))
 	peer := newTub(t, cert, nil)
 	io.WriteString(ours, formatRequest(tub.ID(), "h"))
 	r := bufio.NewReader(ours)

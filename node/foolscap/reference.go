@@ -10,7 +10,7 @@ import (
 	"warren/node/foolscap/banana"
 )
 
-// export is an object of ours that the peer holds.
+// export is an object of ours that the peer holds, or whose calls still run.
 type export struct {
 	clid   int64
 	object *Object
@@ -20,11 +20,14 @@ type export struct {
 	running bool
 }
 
-// imported is an object of the peer's that we hold.
+// imported is an object of the peer's that we hold, or have given back without the
+// peer's having said that it knows.
 type imported struct {
-	clid  int64
-	kind  string // remote interface name
-	count int    // how often it came since we last gave it back
+	clid    int64
+	kind    string // remote interface name
+	count   int    // how often it came, less what was released
+	owed    int    // how much was released and not told to the peer
+	telling bool   // the peer was told of some and has not answered
 }
 
 // Remote is a reference to an object of a peer. Safe for concurrent use.
@@ -99,17 +102,35 @@ func (r *Remote) Release() {
 		return
 	}
 	r.im.count--
-	// The entry stays until the peer has heard of it: until then the peer may send
-	// the object again by number alone.
+	r.im.owed++
+	if !r.im.telling {
+		c.giveBack(r.im)
+	}
+}
+
+// giveBack tells the peer what was released of one object. It waits for no room in
+// the queue, and needs none: one message at a time is under way for each object, so
+// that a peer that neither reads nor answers makes us keep no more than that. c.mu
+// is held.
+func (c *connection) giveBack(im *imported) {
+	im.telling = true
 	request := c.expect(func(any, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if r.im.count == 0 && c.imports[r.im.clid] == r.im {
-			delete(c.imports, r.im.clid)
+		im.telling = false
+		switch {
+		case c.err != nil:
+		case im.owed > 0:
+			c.giveBack(im)
+		case im.count == 0 && c.imports[im.clid] == im:
+			// Only now: until the peer has heard of it, it may send the object again by
+			// number alone.
+			delete(c.imports, im.clid)
 		}
 	})
-	args := Args{Keyword: map[string]any{"clid": r.im.clid, "count": 1}}
-	if c.encode(callMessage(request, 0, "decref", args)) == nil {
+	args := Args{Keyword: map[string]any{"clid": im.clid, "count": im.owed}}
+	im.owed = 0
+	if c.encode(callMessage(request, 0, "decref", args)) == nil { // always: it is but numbers
 		c.poke()
 	}
 }
@@ -159,8 +180,9 @@ func (c *connection) slice(v any) (banana.Sequence, error) {
 			if c.nextClid++; c.nextClid > maxID {
 				return banana.Sequence{}, errors.New("foolscap: too many objects sent on one connection")
 			}
-			c.exports[e.clid], c.exported[v] = e, e
+			c.exported[v] = e
 		}
+		c.exports[e.clid] = e
 		e.count++
 		c.sent = append(c.sent, e)
 		if e.count > 1 {
@@ -176,10 +198,15 @@ func (c *connection) slice(v any) (banana.Sequence, error) {
 	return banana.Sequence{}, fmt.Errorf("%w: %T", banana.ErrUnsendable, v)
 }
 
-// forget takes n references of the peer's away. c.mu is held.
+// forget takes n references of the peer's away. While calls run, the object keeps
+// its place, so that the peer that fetches it again calls it after them. c.mu is
+// held.
 func (c *connection) forget(e *export, n int) {
-	if e.count -= n; e.count == 0 {
-		delete(c.exports, e.clid)
+	if e.count -= n; e.count > 0 {
+		return
+	}
+	delete(c.exports, e.clid)
+	if !e.running {
 		delete(c.exported, e.object)
 	}
 }

@@ -203,6 +203,9 @@ func TestUnsendable(t *testing.T) {
 	if _, err := e.Append(nil, []any{[]any{}, struct{}{}}); !errors.Is(err, ErrUnsendable) {
 		t.Fatal(err)
 	}
+	if _, err := e.Append(nil, "\xff"); !errors.Is(err, ErrUnsendable) { // Foolscap would drop the connection
+		t.Fatal(err)
+	}
 	got, err := e.Append(nil, []any{})
 	if err != nil || string(got) != open(0, "list") {
 		t.Fatalf("numbering went on after a failure: %x, %v", got, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
+	"unicode/utf8"
 )
 
 // Tuple is an immutable list.
@@ -110,6 +111,9 @@ func (e *Encoder) append(dst []byte, v any, depth int) ([]byte, error) {
 	case []byte:
 		return e.appendString(dst, string(v)), nil
 	case string:
+		if !utf8.ValidString(v) {
+			return nil, fmt.Errorf("%w: text that is not UTF-8", ErrUnsendable)
+		}
 		return e.sequence(dst, "unicode", []any{[]byte(v)}, depth)
 	case []any:
 		return e.sequence(dst, "list", v, depth)
