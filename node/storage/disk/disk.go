@@ -32,12 +32,18 @@ import (
 // Backend implements storage.Backend in a directory.
 type Backend struct {
 	shares, incoming, advisories string
-	group                        *durable.Group
+	group                        group
 
 	mu      sync.Mutex      // guards settled
 	settled map[string]bool // prefix directories that have been on the disk since this process began
 
 	advising sync.Mutex // held while an advisory's name is chosen and taken
+}
+
+// group is a durable.Group.
+type group interface {
+	Sync(files []*os.File, dirs ...string) error
+	Close() error
 }
 
 // Open opens the storage directory dir ("storage" in a node directory), making
@@ -227,7 +233,7 @@ func (b *Backend) Publish(si caps.StorageIndex, drafts map[int]storage.Draft, re
 	}
 	dir := below(b.shares, si)
 	if len(remove) > 0 && os.Remove(dir) == nil {
-		return durable.SyncDir(prefix) // the last share went, and its directory
+		return b.group.Sync(nil, prefix) // the last share went, and its directory
 	}
 	if len(drafts) == 0 {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
