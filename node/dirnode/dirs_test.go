@@ -73,7 +73,7 @@ func newServers(t testing.TB, n int) servers {
 
 func newDirs(t testing.TB, s servers, k, happy, n int) *Dirs {
 	store, err := mutable.New(mutable.Options{
-		Servers: s, LeaseSecret: []byte("lease secret"), Needed: k, Happy: happy, Total: n, Attempts: 200,
+		Servers: s, LeaseSecret: []byte("lease secret"), Needed: k, Happy: happy, Total: n, Attempts: 200, Patience: time.Minute,
 		Pause: func(ctx context.Context, n int) error {
 			for range rand.IntN(100 * n) {
 				runtime.Gosched()

@@ -175,7 +175,7 @@ func (g *testGrid) store(t testing.TB, o Options) *Store {
 		}
 	}
 	if o.Patience == 0 {
-		o.Patience = 10 * time.Second
+		o.Patience = time.Minute
 	}
 	s, err := New(o)
 	if err != nil {

@@ -257,7 +257,9 @@ func (s *Store) Read(ctx context.Context, c caps.SSKRead) ([]byte, Version, erro
 		return nil, Version{}, err
 	}
 	for look := 0; ; look++ {
+		tried := false
 		for best := v.best(); best != nil; best = v.best() {
+			tried = true
 			contents, _, err := v.retrieve(ctx, best, c.ReadKey, false)
 			if err == nil {
 				return contents, best.header.version(), nil
@@ -269,12 +271,15 @@ func (s *Store) Read(ctx context.Context, c caps.SSKRead) ([]byte, Version, erro
 				break // there may be more shares of it than we asked for
 			}
 		}
-		// The first look may have missed servers, and what it saw may have been
-		// replaced before it was read. Damage stays as it is: one more look shows that.
-		if look == maxLooks || look > 0 && !v.moved {
+		// The first look ends when a version seems whole and may have missed servers;
+		// and what was seen may have been replaced before it was read. Damage stays as
+		// it is: one more look shows that.
+		if look == 0 && !tried || look == maxLooks || look > 0 && !v.moved {
 			return nil, Version{}, v.missing()
 		}
-		v.forget()
+		if len(v.dropped) > 0 {
+			v.forget()
+		}
 		if err := v.askAll(ctx, headSize); err != nil {
 			return nil, Version{}, err
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,8 +94,12 @@ func TestNotFound(t *testing.T) {
 	g := newTestGrid(t, 4)
 	s := g.store(t, Options{Needed: 2, Happy: 2, Total: 3})
 	file := testKey(t).Cap()
-	if _, _, err := s.Read(ctx, file.Read()); !errors.Is(err, ErrNotFound) {
-		t.Error(err)
+	var asked atomic.Int32
+	for _, ts := range g.tests {
+		ts.set(func(s *testServer) { s.asked = func(bool) { asked.Add(1) } })
+	}
+	if _, _, err := s.Read(ctx, file.Read()); !errors.Is(err, ErrNotFound) || asked.Load() != 4 {
+		t.Errorf("after %d questions to 4 servers: %v", asked.Load(), err)
 	}
 	if _, err := s.Version(ctx, file.Read()); !errors.Is(err, ErrNotFound) {
 		t.Error(err)

@@ -101,7 +101,7 @@ func (s slots) tahoe(t *testing.T, file caps.SSKWrite, job peerJob) peerAnswer {
 }
 
 func mutableStore(t *testing.T, s slots, k, happy, n int) *mutable.Store {
-	store, err := mutable.New(mutable.Options{Servers: s, LeaseSecret: []byte("our lease secret"), Needed: k, Happy: happy, Total: n})
+	store, err := mutable.New(mutable.Options{Servers: s, LeaseSecret: []byte("our lease secret"), Needed: k, Happy: happy, Total: n, Patience: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
