@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 
+	"warren/node/durable"
 	"warren/torutil/onion"
 )
 
@@ -76,7 +76,7 @@ func (o *onions) key(e Endpoint) (onion.Key, error) {
 	if key, err = onion.NewKey(rand.Reader); err != nil {
 		return onion.Key{}, err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return onion.Key{}, err
 	}
 	return key, onion.Save(path, key)

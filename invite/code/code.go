@@ -122,8 +122,8 @@ func (c Code) Text() string {
 // String redacts: a code never stands in a log or an error.
 func (c Code) String() string { return "[code]" }
 
-// GoString redacts for %#v.
-func (c Code) GoString() string { return "[code]" }
+// Format redacts for every verb.
+func (c Code) Format(f fmt.State, _ rune) { io.WriteString(f, c.String()) }
 
 // Nameplate is the number of the meeting place. It is no secret: the mailbox
 // server knows it.

@@ -95,7 +95,7 @@ func TestMistyped(t *testing.T) {
 func TestRedacted(t *testing.T) {
 	c, _ := Parse("7-adroitness-zulu")
 	l := Link{c, "ws://example.org:4000/v1"}
-	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%#v", c), fmt.Sprintf("%+v", l), fmt.Sprintf("%#v", l), fmt.Sprintf("%v", struct{ L Link }{l})} {
+	for _, s := range []string{fmt.Sprint(c), fmt.Sprintf("%#v", c), fmt.Sprintf("%+v", l), fmt.Sprintf("%d", c), fmt.Sprintf("%d", l), fmt.Sprintf("%#v", l), fmt.Sprintf("%v", struct{ L Link }{l})} {
 		if strings.Contains(s, "zulu") {
 			t.Errorf("%q tells the code", s)
 		}

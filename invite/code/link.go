@@ -2,6 +2,7 @@ package code
 
 import (
 	"fmt"
+	"io"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -56,8 +57,8 @@ func (l Link) Text() string { return linkPrefix + l.Code.Text() + "@" + l.Mailbo
 // String redacts the code.
 func (l Link) String() string { return linkPrefix + "[code]@" + l.Mailbox }
 
-// GoString redacts for %#v.
-func (l Link) GoString() string { return l.String() }
+// Format redacts for every verb.
+func (l Link) Format(f fmt.State, _ rune) { io.WriteString(f, l.String()) }
 
 // CheckMailbox accepts the address of a mailbox server: ws:// or wss://, a
 // lower-case host name or an IP address, perhaps a port, perhaps a path of

@@ -101,6 +101,8 @@ func launchOnce(ctx context.Context, path string, l Launch) (_ *process, err err
 	p.cmd = exec.Command(path, "-f", at(torrcName), "--defaults-torrc", at(defaultsName),
 		"__OwningControllerProcess", strconv.Itoa(os.Getpid()))
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	// A pluggable transport may hold tor's output open after a kill.
+	p.cmd.WaitDelay = endTimeout
 	// In a group of its own: an interrupt at the terminal is for us, and we end
 	// tor when we no longer need it.
 	ownGroup(p.cmd)

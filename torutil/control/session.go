@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/textproto"
 	"os"
@@ -45,8 +46,17 @@ type link struct {
 }
 
 // Do runs commands on the session's connection, one caller at a time, within a
-// deadline.
-func (s *Session) Do(f func(*bine.Conn) error) error { return s.commands.do(f) }
+// deadline. When the connection fails, or an answer comes too late (the next
+// command would take it for its own), the session ends and a new one begins.
+func (s *Session) Do(f func(*bine.Conn) error) error {
+	err := s.commands.do(f)
+	var broken net.Error
+	if errors.As(err, &broken) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		s.commands.conn.Close()
+		s.listener.conn.Close()
+	}
+	return err
+}
 
 func (l *link) do(f func(*bine.Conn) error) error {
 	l.mu.Lock()
@@ -107,7 +117,7 @@ func (t *Tor) begin(ctx context.Context, a Address, p *process) (_ *Session, err
 	}()
 	if p != nil {
 		// First of all: from here on, tor ends when this connection does.
-		if err := s.Do((*bine.Conn).TakeOwnership); err != nil {
+		if err := s.commands.do((*bine.Conn).TakeOwnership); err != nil {
 			return nil, fmt.Errorf("TAKEOWNERSHIP: %w", err)
 		}
 	}
