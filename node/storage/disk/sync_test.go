@@ -173,32 +173,35 @@ func TestWhatIsAcknowledgedIsOnTheDisk(t *testing.T) {
 
 	// A sync that fails is an error, whichever it is, and what was not synced then is
 	// when the next comes, in this process or in another.
-	for _, restart := range []bool{false, true} {
+	must(publish(other, map[int]string{0: "at last"}))
+	for _, c := range []struct {
+		name    string
+		si      func(n byte) caps.StorageIndex
+		restart bool
+	}{
+		{"a new prefix", func(n byte) caps.StorageIndex { return caps.StorageIndex{n + 1} }, false},
+		{"a known prefix", func(n byte) caps.StorageIndex { return caps.StorageIndex{other[0], n} }, false},
+		{"another process", func(n byte) caps.StorageIndex { return caps.StorageIndex{n + 100} }, true},
+	} {
 		for fail := 1; ; fail++ {
-			si := caps.StorageIndex{byte(2 + fail), 7}
-			if restart {
-				si[0] += 100
-			}
+			si := c.si(byte(fail))
 			m.syncs, m.fail = 0, fail
 			err := publish(si, map[int]string{3: "three"})
 			reached := m.syncs >= fail
 			if m.fail = 0; reached && !errors.Is(err, errMedium) {
-				t.Errorf("sync %d failed: %v", fail, err)
+				t.Errorf("%s: sync %d failed: %v", c.name, fail, err)
 			}
-			if restart {
+			if c.restart {
 				b = start()
 			}
 			must(publish(si, map[int]string{3: "three", 4: "four"}))
-			m.want("after a failure", si, 3, "three")
-			m.want("after a failure", si, 4, "four")
+			m.want(c.name+", after a failure", si, 3, "three")
+			m.want(c.name+", after a failure", si, 4, "four")
 			if !reached {
 				break
 			}
 		}
 	}
-	must(publish(other, map[int]string{0: "at last"}))
-	m.want("at last", other, 0, "at last")
-
 	// Each patch is on the disk before the next is written.
 	m.syncs, m.fail = 0, 1
 	if err := b.Amend(other, 0, []container.Patch{{Data: []byte("A")}, {Data: []byte("B")}}); !errors.Is(err, errMedium) {
