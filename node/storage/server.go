@@ -221,8 +221,8 @@ func (sh *share) addOrRenew(l container.Lease) ([]container.Patch, int64, error)
 	return sh.immutable.AddOrRenew(l)
 }
 
-// open opens one share; the storage index is locked. A file that is no share is
-// container.ErrUnknown or container.ErrDamaged.
+// open opens one share; the storage index is locked. A file that is no share, or
+// cannot be read, is container.ErrUnknown or container.ErrDamaged.
 func (s *Server) open(si caps.StorageIndex, number int) (*share, error) {
 	if number < 0 || number > MaxShare {
 		return nil, ErrNoShare
@@ -234,6 +234,10 @@ func (s *Server) open(si caps.StorageIndex, number int) (*share, error) {
 	sh, err := parse(f, number)
 	if err != nil {
 		f.Close()
+		if !errors.Is(err, container.ErrUnknown) && !errors.Is(err, container.ErrDamaged) {
+			// A bad spot of the medium takes this share only, not those beside it.
+			err = fmt.Errorf("%w: %w", container.ErrDamaged, err)
+		}
 		return nil, fmt.Errorf("share %d: %w", number, err)
 	}
 	return sh, nil

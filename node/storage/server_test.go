@@ -401,6 +401,44 @@ func TestDamagedShares(t *testing.T) {
 	}
 }
 
+// unreadable is a backend with a bad spot where share 3 is.
+type unreadable struct{ storage.Backend }
+
+func (b unreadable) Open(si caps.StorageIndex, share int) (storage.File, error) {
+	f, err := b.Backend.Open(si, share)
+	if err == nil && share == 3 {
+		return badSpot{f}, nil
+	}
+	return f, err
+}
+
+type badSpot struct{ storage.File }
+
+func (badSpot) ReadAt([]byte, int64) (int, error) { return 0, errors.New("input/output error") }
+
+// TestUnreadableShare: a share that the disk does not give back takes none of those
+// beside it with it, and is not taken for absent.
+func TestUnreadableShare(t *testing.T) {
+	backend := mem.New(0)
+	c := storage.Local(storage.NewServer(unreadable{backend}, storage.Options{}))
+	ctx := t.Context()
+	put(t, c, si, "data")
+	data, _ := backend.File(si, 0)
+	backend.SetFile(si, 3, data)
+	if got, err := c.ListShares(ctx, storage.Immutable, si); err != nil || !slices.Equal(got, []int{0}) {
+		t.Errorf("shares %v, %v", got, err)
+	}
+	if _, err := c.ReadShare(ctx, storage.Immutable, si, 3, 0, 1); err == nil || errors.Is(err, storage.ErrNoShare) {
+		t.Errorf("reading it: %v", err)
+	}
+	if already, got, err := c.CreateImmutable(ctx, si, upload, lease, []int{0, 3}, 4); err != nil || !slices.Equal(already, []int{0}) || len(got) != 0 {
+		t.Errorf("already %v, allocated %v, %v", already, got, err)
+	}
+	if err := c.AddLease(ctx, si, lease); err != nil {
+		t.Errorf("a lease: %v", err)
+	}
+}
+
 func TestPieces(t *testing.T) {
 	c := storagetest.NewLocal(t)
 	ctx := t.Context()
