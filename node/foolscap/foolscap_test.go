@@ -266,14 +266,17 @@ func TestOneCallAtATime(t *testing.T) {
 	client := newTub(t, certificate(t), nil)
 	started, finish := make(chan struct{}), make(chan struct{})
 	var running atomic.Int32
-	f := server.Register(&Object{Handler: HandlerFunc(func(_ context.Context, c Call) (any, error) {
+	f := server.Register(&Object{Handler: HandlerFunc(func(ctx context.Context, c Call) (any, error) {
 		defer running.Add(-1)
 		if running.Add(1) > 1 {
 			return nil, Violation("a second call runs")
 		}
 		if c.Method == "wait" {
 			close(started)
-			<-finish
+			select {
+			case <-finish:
+			case <-ctx.Done():
+			}
 		}
 		return nil, nil
 	})}, "s")
@@ -453,7 +456,14 @@ func TestReplacesDeadConnection(t *testing.T) {
 	f := server.Register(echo(), "s")
 	client := newTub(t, slave, nil)
 	first := reference(t, client, f)
-	// The client forgets its connection without the server noticing.
+	// The client forgets its connection without the server noticing. The attempt that
+	// made it must be over: who comes during it gets its outcome.
+	client.mu.Lock()
+	made := client.attempts[server.ID()]
+	client.mu.Unlock()
+	if made != nil {
+		<-made.done
+	}
 	client.mu.Lock()
 	delete(client.connections, server.ID())
 	client.mu.Unlock()
