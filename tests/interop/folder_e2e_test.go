@@ -175,10 +175,12 @@ func (s *shared) live(t *testing.T, phase func(string)) {
 
 	for i := range 2 {
 		a, b := fmt.Sprintf("edit %d by magic-folder", i), fmt.Sprintf("edit %d by us", i)
+		s.real.idle(t, s.folder)
 		writeIn(t, s.realDir, "ours/plain.txt", a)
 		writeIn(t, s.ourDir, "real/two words.txt", b)
 		arrives(t, s.ourDir, "ours/plain.txt", a)
 		arrives(t, s.realDir, "real/two words.txt", b)
+		s.real.idle(t, s.folder)
 		writeIn(t, s.ourDir, "ours/plain.txt", b)
 		writeIn(t, s.realDir, "real/two words.txt", a)
 		arrives(t, s.realDir, "ours/plain.txt", b)
@@ -186,6 +188,7 @@ func (s *shared) live(t *testing.T, phase func(string)) {
 	}
 	phase("edited in turns")
 
+	s.real.idle(t, s.folder)
 	remove(t, s.ourDir, "real/plain.txt")
 	remove(t, s.ourDir, "ours/two words.txt")
 	// Told of the new file while it has the old one, magic-folder would stop.
@@ -209,10 +212,18 @@ func (s *shared) live(t *testing.T, phase func(string)) {
 		arrives(t, s.realDir, fmt.Sprintf("many/ours %d", i), fmt.Sprintf("small file %d of ours", i))
 		arrives(t, s.ourDir, fmt.Sprintf("many/real %d", i), fmt.Sprintf("small file %d of magic-folder", i))
 	}
+	var many []string
+	for i := range s.many {
+		many = append(many, fmt.Sprintf("many/ours %d", i), fmt.Sprintf("many/real %d", i))
+	}
+	// It works on a file until it has linked it: its edit would wait for that, and
+	// when our delete is told first, 24.3 stops the whole folder.
+	s.real.linked(t, s.folder, many)
 	phase("many small files both ways")
 
 	// We delete while magic-folder edits: the edit stands, wherever it was seen
 	// first, and the folder goes on.
+	s.real.idle(t, s.folder)
 	writeIn(t, s.realDir, "many/ours 3", "edited while it is deleted")
 	remove(t, s.ourDir, "many/ours 3")
 	remove(t, s.ourDir, "many/ours 4")

@@ -21,6 +21,7 @@ import (
 	"warren/invite/message"
 	"warren/invite/wormhole"
 	"warren/magicfolder"
+	"warren/magicfolder/snapshot"
 	"warren/node/caps"
 	"warren/node/furl"
 )
@@ -60,7 +61,7 @@ func (m *realMember) start(t testing.TB) {
 	m.run = Start(t, "sh", "-c", `exec "$0" --config "$1" --eliot-fd 3 run 3>"$2"`, filepath.Join(NeedPeers(t), "magic-folder"), m.config, m.log)
 	WaitPort(t, m.run, m.port)
 	// It refuses to write before it has counted the servers once.
-	Eventually(t, time.Minute, "magic-folder sees its node's servers", func() error {
+	Eventually(t, 2*time.Minute, "magic-folder sees its node's servers", func() error {
 		for _, e := range m.events(t) {
 			if happy, _ := e["happy"].(bool); happy {
 				return nil
@@ -140,7 +141,7 @@ func (m *realMember) events(t testing.TB) []map[string]any {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := within(t, 30*time.Second)
+	ctx := within(t, time.Minute)
 	conn, _, err := websocket.Dial(ctx, fmt.Sprintf("ws://127.0.0.1:%d/v1/status", m.port), &websocket.DialOptions{
 		HTTPHeader: http.Header{"Authorization": {"Bearer " + strings.TrimSpace(string(token))}}})
 	if err != nil {
@@ -157,6 +158,26 @@ func (m *realMember) events(t testing.TB) []map[string]any {
 		t.Fatal(err)
 	}
 	return s.Events
+}
+
+// idle waits until magic-folder has nothing to send or to fetch in the folder. It
+// forgets an edit that it notices in the very moment in which it ends its work on
+// the same file (its state _checking_for_remote_work queues what nobody takes from
+// the queue), and stops the whole folder at that file's next version. Whoever edits
+// with a hand is not so quick; a test that watches the file is.
+func (m *realMember) idle(t testing.TB, folder string) {
+	t.Helper()
+	Eventually(t, 2*time.Minute, "magic-folder is idle", func() error {
+		for _, e := range m.events(t) {
+			switch e["kind"] {
+			case "upload-queued", "upload-started", "download-queued", "download-started":
+				if e["folder"] == folder {
+					return fmt.Errorf("%v: %v", e["kind"], e["relpath"])
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // becameDirectory is what magic-folder says at each scan, for ever, of a file that
@@ -199,6 +220,31 @@ func (m *realMember) dircaps(t testing.TB, folder string) (collective, personal 
 	}
 	m.api(t, "GET", "/v1/magic-folder?include_secret_information=1", nil, &all)
 	return all[folder].Collective, all[folder].Personal
+}
+
+// linked waits until its Personal directory names all the paths. A file is on its
+// disk long before: it writes that directory anew for each file, one by one, and
+// before it has come to a file again it tells nobody of an edit of it.
+func (m *realMember) linked(t testing.TB, folder string, paths []string) {
+	t.Helper()
+	_, personal := m.dircaps(t, folder)
+	Eventually(t, 5*time.Minute, "magic-folder links what it has", func() error {
+		var top [2]json.RawMessage
+		var dir struct{ Children map[string]json.RawMessage }
+		err := json.Unmarshal(m.node.Must(t, "GET", "/uri/"+url.PathEscape(personal)+"?t=json", nil), &top)
+		if err == nil {
+			err = json.Unmarshal(top[1], &dir)
+		}
+		if err != nil {
+			return err
+		}
+		for _, p := range paths {
+			if _, ok := dir.Children[snapshot.Mangle(p)]; !ok {
+				return fmt.Errorf("%s is not there yet", p)
+			}
+		}
+		return nil
+	})
 }
 
 // conflicts are the files in conflict, each with the names of the others.
@@ -266,7 +312,7 @@ func (m *ourMember) status(t testing.TB, folder string) (magicfolder.Status, err
 func (m *ourMember) current(t testing.TB, folder string) magicfolder.Status {
 	t.Helper()
 	var st magicfolder.Status
-	Eventually(t, time.Minute, "our folder "+folder+" up to date", func() (err error) {
+	Eventually(t, 3*time.Minute, "our folder "+folder+" up to date", func() (err error) {
 		if st, err = m.status(t, folder); err == nil && st.State != magicfolder.StateCurrent {
 			err = fmt.Errorf("%s %s", st.State, st.Reason)
 		}
@@ -302,7 +348,7 @@ func joinOurs(t testing.TB, introducer, mailbox, collective, folder, name, dir s
 		t.Fatal(err)
 	}
 	defer i.Close()
-	issued, err := i.Offer(within(t, 30*time.Second), invite.Options{Name: name, Folder: folder, Mailbox: mailbox})
+	issued, err := i.Offer(within(t, time.Minute), invite.Options{Name: name, Folder: folder, Mailbox: mailbox})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +386,7 @@ func joinReal(t testing.TB, ours *ourMember, real *realMember, mailbox, folder, 
 	}
 	session := wormhole.New(wormhole.Config{Dial: loopback, MakeCode: func(n string) (string, error) { return n + "-crossover-clockwork", nil },
 		Versions: json.RawMessage(`{"magic-folder": {"supported-messages": ["invite-v1"]}}`)}, state)
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	done := make(chan struct{})
 	go func() { session.Run(ctx); close(done) }()
 	defer func() { cancel(); <-done }()

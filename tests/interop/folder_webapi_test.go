@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // Two magic-folder 24.3 daemons, each on the web API of a node of ours, on a grid
@@ -38,7 +39,7 @@ func TestMagicFoldersOnOurNodes(t *testing.T) {
 		Code string `json:"wormhole-code"`
 	}
 	a.api(t, "POST", "/experimental/magic-folder/on%20ours/invite", map[string]any{"participant-name": "bob", "mode": "read-write"}, &inv)
-	if err := <-b.join(t.Context(), folder, inv.Code, "bob", y); err != nil {
+	if err := <-b.join(within(t, 2*time.Minute), folder, inv.Code, "bob", y); err != nil {
 		t.Fatal(err)
 	}
 
