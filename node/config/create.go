@@ -38,9 +38,6 @@ type CreateOptions struct {
 	// key is only stored here.
 	Onion *Onion
 
-	I2PLaunch                 bool
-	I2PSAMPort, I2PExecutable string
-
 	NoStorage  bool
 	StorageDir string
 	// Reserved is [storage] reserved_space, "" for Tahoe's 1G.
@@ -123,8 +120,6 @@ func (o CreateOptions) Check() error {
 		return bad("--listen=tor needs --tor-launch or --tor-control-port")
 	case tor && o.Onion == nil:
 		return bad("--listen=tor needs an onion service")
-	case o.I2PLaunch || o.I2PSAMPort != "" || o.I2PExecutable != "":
-		return fmt.Errorf("%w: I2P", ErrUnsupported)
 	case o.Kind == Introducer && !tcp && !tor:
 		return bad("an introducer must listen")
 	case !tcp && !tor && o.Kind == Client && !o.NoStorage:

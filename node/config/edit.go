@@ -30,20 +30,6 @@ func (n *Node) Set(settings ...Setting) error {
 	return n.replace(tahoe, own)
 }
 
-// Unset removes a setting, so that its default holds. It is no error that it is not
-// set.
-func (n *Node) Unset(section, key string) error {
-	tahoe, own := n.tahoe, n.own
-	file, err := n.fileOf(Setting{Section: section, Key: key}, &tahoe, &own)
-	if err != nil {
-		return err
-	}
-	if *file, err = (*file).unset(section, key); err != nil {
-		return err
-	}
-	return n.replace(tahoe, own)
-}
-
 func (n *Node) fileOf(s Setting, tahoe, own **ini) (**ini, error) {
 	key := strings.ToLower(s.Key)
 	switch {

@@ -262,29 +262,12 @@ func (p *ini) set(section, key, value string) (*ini, error) {
 		}
 		lines = append(lines, "["+section+"]", line)
 	}
-	return p.edited(lines, section, key, &value)
-}
-
-// unset returns a copy of p without the key.
-func (p *ini) unset(section, key string) (*ini, error) {
-	key = strings.ToLower(key)
-	places := p.places[section][key]
-	if len(places) == 0 {
-		return p, nil
-	}
-	var lines []string
-	next := 0
-	for _, at := range places {
-		lines = append(lines, p.lines[next:at.from]...)
-		next = at.to
-	}
-	lines = append(lines, p.lines[next:]...)
-	return p.edited(lines, section, key, nil)
+	return p.edited(lines, section, key, value)
 }
 
 // edited parses the new lines and checks that they differ from the old ones in the
 // one value alone.
-func (p *ini) edited(lines []string, section, key string, value *string) (*ini, error) {
+func (p *ini) edited(lines []string, section, key, value string) (*ini, error) {
 	fail := &Error{File: p.file, Section: section, Key: key, Detail: "cannot be changed without changing another setting", Err: ErrSyntax}
 	q, err := parseIni(p.file, []byte(strings.Join(lines, "\n")+"\n"))
 	if err != nil {
@@ -299,16 +282,13 @@ func (p *ini) edited(lines []string, section, key string, value *string) (*ini, 
 		want := old
 		if name == section {
 			want = maps.Clone(old)
-			delete(want, key)
-			if value != nil {
-				want[key] = *value
-			}
+			want[key] = value
 		}
 		if !maps.Equal(q.values[name], want) {
 			return nil, fail
 		}
 	}
-	if value != nil && q.values[section][key] != *value {
+	if q.values[section][key] != value {
 		return nil, fail
 	}
 	return q, nil

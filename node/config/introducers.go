@@ -83,11 +83,6 @@ func (n *Node) SetIntroducer(petname string, f furl.FURL) error {
 	})
 }
 
-// RemoveIntroducer forgets an introducer; it is no error that there is none.
-func (n *Node) RemoveIntroducer(petname string) error {
-	return n.editIntroducers(func(all *yaml.Node) { setChild(all, petname, nil) })
-}
-
 func (n *Node) editIntroducers(edit func(all *yaml.Node)) error {
 	doc, err := n.readYAML(introducersYAML)
 	if err != nil {
@@ -348,22 +343,16 @@ func child(m *yaml.Node, key string) *yaml.Node {
 	return nil
 }
 
-// setChild sets, adds or (nil) removes a key.
+// setChild sets or adds a key.
 func setChild(m *yaml.Node, key string, value *yaml.Node) {
 	m.Style &^= yaml.FlowStyle
 	for i := 0; i+1 < len(m.Content); i += 2 {
 		if m.Content[i].Kind == yaml.ScalarNode && m.Content[i].Value == key {
-			if value == nil {
-				m.Content = slices.Delete(m.Content, i, i+2)
-			} else {
-				m.Content[i+1] = value
-			}
+			m.Content[i+1] = value
 			return
 		}
 	}
-	if value != nil {
-		m.Content = append(m.Content, scalar(key), value)
-	}
+	m.Content = append(m.Content, scalar(key), value)
 }
 
 // scalar quotes what Tahoe's YAML 1.1 could take for something else than text.

@@ -226,10 +226,6 @@ func (n *Node) SetNodeURL(url string) error {
 	return n.writeChanged("node.url", url)
 }
 
-// NodeURL is where the local web API of the running node is; fs.ErrNotExist when none
-// has run.
-func (n *Node) NodeURL() (string, error) { return readText(n.Path("node.url")) }
-
 // ListenPort is the endpoint in client.port, where a node without tub.port keeps the
 // port that was chosen once; "" when none was.
 func (n *Node) ListenPort() (string, error) {
@@ -241,12 +237,4 @@ func (n *Node) ListenPort() (string, error) {
 		text = "tcp:" + text
 	}
 	return text, err
-}
-
-// SetListenPort keeps the chosen endpoint ("tcp:46373").
-func (n *Node) SetListenPort(endpoint string) error {
-	if err := CheckValue(endpoint); err != nil {
-		return err
-	}
-	return n.writeChanged("client.port", endpoint)
 }

@@ -152,13 +152,13 @@ func TestSmallFiles(t *testing.T) {
 	if p, err := n.ListenPort(); p != "" || err != nil {
 		t.Errorf("%q %v", p, err)
 	}
-	if err := errors.Join(n.SetListenPort("tcp:1234"), n.SetNodeURL("http://127.0.0.1:3456/")); err != nil {
+	if err := errors.Join(os.WriteFile(n.Path("client.port"), []byte("1234\n"), 0o600), n.SetNodeURL("http://127.0.0.1:3456/")); err != nil {
 		t.Fatal(err)
 	}
 	if p, err := n.ListenPort(); p != "tcp:1234" || err != nil {
 		t.Errorf("%q %v", p, err)
 	}
-	if u, err := n.NodeURL(); u != "http://127.0.0.1:3456/" || err != nil {
+	if u, err := readText(n.Path("node.url")); u != "http://127.0.0.1:3456/" || err != nil {
 		t.Errorf("%q %v", u, err)
 	}
 	if err := n.SetNodeURL("a\nb"); !errors.Is(err, ErrValue) {
