@@ -64,18 +64,18 @@ func TestInvitesOfNodes(t *testing.T) {
 					t.Error("tahoe.cfg lacks the nickname")
 				}
 				// It goes on as any node of ours, and as one of Tahoe's.
-				node.Stop(20 * time.Second)
+				node.Stop(time.Minute)
 				for _, program := range []string{Warren(t), Tahoe(t)} {
 					again := RunClient(t, program, dir, 2)
 					stores(t, again, uint64(30+i))
-					again.Process.Stop(20 * time.Second)
+					again.Process.Stop(time.Minute)
 				}
 			})
 			t.Run("tahoe invite, tahoe create-client --join, warren run", func(t *testing.T) {
 				t.Parallel()
 				p := Start(t, Tahoe(t), "--wormhole-server", m.url, "-d", tahoe.Dir, "invite", "dora")
 				dir := filepath.Join(t.TempDir(), "newcomer")
-				Run(t, time.Minute, Tahoe(t), "--wormhole-server", m.url, "create-client", "--webport="+freeEndpoint(t), "--join", p.Printed(`Invite Code for client: (\S+)`), dir)
+				Run(t, 2*time.Minute, Tahoe(t), "--wormhole-server", m.url, "create-client", "--webport="+freeEndpoint(t), "--join", p.Printed(`Invite Code for client: (\S+)`), dir)
 				p.Ends()
 				// Tahoe 1.20 writes numbers that it cannot read itself. We say so and go on.
 				if cfg := readFile(t, dir, "tahoe.cfg"); !strings.Contains(cfg, "shares.needed = b'1'") {
@@ -90,12 +90,12 @@ func TestInvitesOfNodes(t *testing.T) {
 			t.Run("warren invite, tahoe create-client --join", func(t *testing.T) {
 				t.Parallel()
 				var issued struct{ Code string }
-				out := Run(t, time.Minute, Warren(t), "-d", ours.Dir, "--json", "invite", "--mailbox", m.url, "carol")
+				out := Run(t, 2*time.Minute, Warren(t), "-d", ours.Dir, "--json", "invite", "--mailbox", m.url, "carol")
 				if err := json.Unmarshal([]byte(out), &issued); err != nil || issued.Code == "" {
 					t.Fatalf("%v: %s", err, out)
 				}
 				dir := filepath.Join(t.TempDir(), "newcomer")
-				Run(t, time.Minute, Tahoe(t), "--wormhole-server", m.url, "create-client", "--webport="+freeEndpoint(t), "--join", issued.Code, dir)
+				Run(t, 2*time.Minute, Tahoe(t), "--wormhole-server", m.url, "create-client", "--webport="+freeEndpoint(t), "--join", issued.Code, dir)
 				cfg := readFile(t, dir, "tahoe.cfg")
 				for _, line := range []string{"shares.needed = 1\n", "shares.happy = 2\n", "shares.total = 2\n"} {
 					if !strings.Contains(cfg, line) {
@@ -103,8 +103,8 @@ func TestInvitesOfNodes(t *testing.T) {
 					}
 				}
 				stores(t, RunClient(t, Tahoe(t), dir, 2), uint64(40+i))
-				Eventually(t, 30*time.Second, "the invite is done", func() error {
-					if list := Run(t, time.Minute, Warren(t), "-d", ours.Dir, "invite", "list"); !strings.Contains(list, "carol: done") {
+				Eventually(t, 2*time.Minute, "the invite is done", func() error {
+					if list := Run(t, 2*time.Minute, Warren(t), "-d", ours.Dir, "invite", "list"); !strings.Contains(list, "carol: done") {
 						return fmt.Errorf("%s", list)
 					}
 					return nil

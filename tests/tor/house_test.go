@@ -87,7 +87,7 @@ func newHouse(t *testing.T) *house {
 	h.must(t, nil, "create-introducer", "--listen=tor", "--hide-ip", h.control(), intro)
 	h.start(t, nil, "run", intro)
 	h.furl = "@" + filepath.Join(intro, "private", "introducer.furl")
-	interop.Eventually(t, time.Minute, "mailbox and introducer", func() error {
+	interop.Eventually(t, 2*time.Minute, "mailbox and introducer", func() error {
 		_, err := os.Stat(h.furl[1:])
 		if err != nil {
 			return err
@@ -188,7 +188,7 @@ func (p *program) stop(t testing.TB) {
 		terminate(p.cmd.Process)
 		select {
 		case <-p.done:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			p.kill()
 			t.Errorf("%s did not end when asked\n%s", p.name, p.output())
 			return
@@ -241,7 +241,8 @@ func (h *house) try(ns *tornet.Namespace, args ...string) ([]byte, error) {
 	if err := begin(); err != nil {
 		return nil, err
 	}
-	stop := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	// Some ask through Tor, where a stuck circuit takes two minutes.
+	stop := time.AfterFunc(5*time.Minute, func() { cmd.Process.Kill() })
 	defer stop.Stop()
 	if err := cmd.Wait(); err != nil {
 		return nil, fmt.Errorf("warren %s: %w\n%s", args[0], err, errOut.String())

@@ -100,7 +100,7 @@ func torKilled(t *testing.T, h *house) {
 	if _, err := os.Stat(filepath.Join(h.op.folder, "large.bin")); err == nil {
 		t.Error("the file was there before tor was killed: this run shows nothing")
 	}
-	dave.becomes(t, "without Tor", 90*time.Second, func(s status) error {
+	dave.becomes(t, "without Tor", patience, func(s status) error {
 		if s.connected() > 0 {
 			return errors.New("servers are connected still")
 		}
@@ -178,7 +178,7 @@ func tahoeServes(t *testing.T, h *house) {
 	dir := h.path("tahoe")
 	h.must(t, nil, append([]string{"create-node", "--listen=tor", "--hide-ip", "--tor-control-port=tcp:" + tor.Control, "--nickname=tahoe", "--introducer=" + h.furl, "--webport=none"}, append(encoding(), dir)...)...)
 	running := interop.Start(t, tahoe, "run", "--allow-stdin-close", dir)
-	interop.Eventually(t, 90*time.Second, "tahoe's server connected at alice", func() error {
+	interop.Eventually(t, patience, "tahoe's server connected at alice", func() error {
 		select {
 		case <-running.Done():
 			t.Fatalf("tahoe ended\n%s", running.Output())
@@ -196,7 +196,7 @@ func tahoeServes(t *testing.T, h *house) {
 		return fmt.Errorf("%+v\n%s", s.Servers, running.Output())
 	})
 	// Each file goes to three of the four: sooner or later to Tahoe's.
-	interop.Eventually(t, time.Minute, "a share on tahoe's disk", func() error {
+	interop.Eventually(t, patience, "a share on tahoe's disk", func() error {
 		file := h.path("for-tahoe")
 		if err := os.WriteFile(file, randomBytes(t, 10<<10), 0o600); err != nil {
 			return err

@@ -199,7 +199,7 @@ func (d *node) run(ctx context.Context) error {
 
 // own connects to the control port once it is there. It is called with mu held.
 func (d *node) own(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	var conn net.Conn
 	for conn == nil {
@@ -267,7 +267,7 @@ func (d *node) ask(command string) (string, error) {
 
 // waitBootstrapped asks until tor says that it has.
 func (d *node) waitBootstrapped(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	phase := ""
 	for {

@@ -54,7 +54,7 @@ func (r *recorder) tell(p Progress) {
 // wait waits until the stage was reported n times.
 func (r *recorder) wait(t *testing.T, stage Stage, n int) {
 	t.Helper()
-	timeout := time.After(30 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		r.mu.Lock()
 		found := 0
@@ -151,7 +151,7 @@ func gone(t *testing.T, pid int) {
 	if runtime.GOOS != "linux" {
 		return // the lock on the data directory is the test there
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil || strings.Contains(string(stat), ") Z ") {
