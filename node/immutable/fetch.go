@@ -390,8 +390,7 @@ func (f *File) failed(ctx context.Context, a *attempt) {
 	}
 	a.r.advised = true
 	f.spawn(func() {
-		// A courtesy: it must not hold up Close for long.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), courtesy) // Close waits for it
 		defer cancel()
 		_ = a.r.server.Client.AdviseCorrupt(ctx, storage.Immutable, f.si, a.r.share, reason)
 	})

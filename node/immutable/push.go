@@ -17,6 +17,9 @@ const (
 	buffers    = 3
 )
 
+// courtesy bounds messages that help a server and that nothing of ours hangs on.
+const courtesy = 5 * time.Second
+
 // pusher writes the shares of one placement, each from its own goroutine.
 type pusher struct {
 	p       *placement
@@ -245,9 +248,10 @@ func (ps *pusher) pushed() int {
 }
 
 // abandonFailed tells servers to drop what they did not take completely, or may
-// have allocated when their answer was lost.
+// have allocated when their answer was lost. The file is stored: who does not listen
+// is not waited for.
 func (ps *pusher) abandonFailed(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ps.p.client.cfg.QueryTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(courtesy, ps.p.client.cfg.QueryTimeout))
 	defer cancel()
 	var wg sync.WaitGroup
 	for _, t := range ps.p.targets {

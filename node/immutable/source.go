@@ -55,18 +55,20 @@ func (c *Client) newSource(ctx context.Context, body io.Reader, size int64) (src
 	limit := int64(c.cfg.SegmentSize)
 
 	if seeker, start, length, ok := seekable(body); ok {
-		if size < 0 {
-			size = length
+		if size >= 0 {
+			length = size
 		}
-		src.pass = func() (io.Reader, error) {
-			if _, err := seeker.Seek(start, io.SeekStart); err != nil {
-				return nil, &sourceError{err}
+		if length > litLimit {
+			src.pass = func() (io.Reader, error) {
+				if _, err := seeker.Seek(start, io.SeekStart); err != nil {
+					return nil, &sourceError{err}
+				}
+				return body, nil
 			}
-			return body, nil
+			return src, c.derive(src, uint64(length), true, nil)
 		}
-		if size > litLimit {
-			return src, c.derive(src, uint64(size), true, nil)
-		}
+		// A small one is read to its end: devices and files in /proc say that their
+		// length is zero, and are not empty.
 	}
 
 	// What fits one segment is held in memory; so is the first segment of the rest,

@@ -182,6 +182,27 @@ func TestSourceThatFails(t *testing.T) {
 	}
 }
 
+// unmeasured is a file as those in /proc: it seeks, and says that it is empty.
+type unmeasured struct{ *bytes.Reader }
+
+func (u unmeasured) Seek(off int64, whence int) (int64, error) {
+	if whence == io.SeekEnd {
+		return 0, nil
+	}
+	return u.Reader.Seek(off, whence)
+}
+
+func TestFilesThatSayTheyAreEmpty(t *testing.T) {
+	c := newClient(t, newGrid(t, 3), 2, 3, 3)
+	for _, size := range []int{0, 20, 1000, 2 << 20} {
+		data := pattern(size)
+		res, err := c.Upload(t.Context(), unmeasured{bytes.NewReader(data)}, -1)
+		if err != nil || res.Cap.Text() != mustUpload(t, c, data).Cap.Text() {
+			t.Errorf("%d bytes: stored %d, %v", size, res.Size, err)
+		}
+	}
+}
+
 // cut is a body whose connection breaks, as net/http says it.
 type cut struct{ r io.Reader }
 
@@ -361,6 +382,32 @@ func testServersThatHangAtTheQuestion(t *testing.T) {
 	if res.Happiness != 2 || len(res.Shares) != 3 {
 		t.Fatalf("%+v", res)
 	}
+}
+
+// The one that hangs is told to forget its share, and nobody waits for long until it
+// has heard.
+func TestTheHangingHoldNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGrid(t, 4)
+		g.nodes[0].Client = hung{g.nodes[0].Client}
+		g.nodes[0].onMake = func(ctx context.Context, _ []int) error { return hang(ctx) }
+		c := newClient(t, g, 2, 3, 4)
+		started := time.Now()
+		mustUpload(t, c, pattern(5000))
+		if took := time.Since(started); took > 45*time.Second {
+			t.Errorf("it took %v", took)
+		}
+		if g.nodes[0].aborted == 0 {
+			t.Error("it was not told")
+		}
+	})
+}
+
+// hung is a server that never answers when it is told to drop something.
+type hung struct{ storage.Client }
+
+func (hung) AbortImmutable(ctx context.Context, _ caps.StorageIndex, _ int, _ storage.Secret) error {
+	return hang(ctx)
 }
 
 func TestServersThatLieAboutWriting(t *testing.T) {
