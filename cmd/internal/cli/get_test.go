@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,8 +14,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"warren/cmd/internal/ui"
+	"warren/invite/message"
+	"warren/torutil"
 )
 
 // answer is a web API that says what f says.
@@ -160,5 +164,30 @@ func TestInterruptedKeepsTheHint(t *testing.T) {
 	code := ui.Report(&out, interrupted(ui.Fail(ui.ExitInvite, "run the same command again", context.Canceled)))
 	if code != ui.ExitFailed || out.String() != "warren: interrupted\n  run the same command again\n" {
 		t.Errorf("exit %d, %q", code, &out)
+	}
+}
+
+// What cannot be read here is not blamed on the node.
+func TestPutOfWhatCannotBeRead(t *testing.T) {
+	e, _ := answer(t, func(_ http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) })
+	e.ui.In = iotest.ErrReader(&fs.PathError{Op: "read", Path: "x", Err: fs.ErrPermission})
+	err := e.put(t.Context(), putOptions{local: "-"})
+	var fail *ui.Error
+	if !errors.Is(err, fs.ErrPermission) || errors.As(err, &fail) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// Under --json standard output holds JSON alone.
+func TestJoinedAsJSON(t *testing.T) {
+	var out bytes.Buffer
+	e := &env{ui: &ui.UI{Out: &out, JSON: true}, dir: "/n"}
+	if err := e.joined(message.Settings{Nickname: "a<b"}, "/f"); err != nil || out.String() != `{"directory":"/n","grid":"a<b","folder":"/f"}`+"\n" {
+		t.Errorf("%q, %v", &out, err)
+	}
+	out.Reset()
+	e.ended(torutil.Counts{})
+	if !json.Valid(out.Bytes()) || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("%q", &out)
 	}
 }

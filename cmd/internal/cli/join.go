@@ -120,9 +120,8 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 	if err != nil {
 		return joinError(err)
 	}
-	e.ui.Result("joined %s", ui.Clean(settings.Nickname))
-	if j.Folder != "" {
-		e.ui.Result("the folder is %s", j.Folder)
+	if err := e.joined(settings, j.Folder); err != nil {
+		return err
 	}
 	e.ui.Say("start the node again later with:  warren -d %s run", e.dir)
 	if o.direct {
@@ -141,6 +140,22 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 		return e.detach(ctx, o.webPort == "")
 	}
 	return e.run(ctx, runOptions{verbose: o.verbose, network: network, handle: handle, anyWebPort: o.webPort == ""})
+}
+
+// joined is join's result: the rest is talk.
+func (e *env) joined(s message.Settings, folder string) error {
+	if e.ui.JSON {
+		return e.ui.Line(struct {
+			Directory string `json:"directory"`
+			Grid      string `json:"grid"`
+			Folder    string `json:"folder,omitempty"`
+		}{e.dir, s.Nickname, folder})
+	}
+	e.ui.Result("joined %s", ui.Clean(s.Nickname))
+	if folder != "" {
+		e.ui.Result("the folder is %s", ui.Clean(folder))
+	}
+	return nil
 }
 
 // checkCode refuses what cannot be a code before anything is dialled.

@@ -94,7 +94,14 @@ func (e *env) mailbox(ctx context.Context, dir string, o mailboxOptions) (err er
 		return err
 	}
 	defer os.Remove(filepath.Join(dir, "mailbox.url"))
-	e.ui.Result("mailbox at %s", url)
+	if e.ui.JSON {
+		err = e.ui.Line(map[string]string{"mailbox": url})
+	} else {
+		e.ui.Result("mailbox at %s", url)
+	}
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
 	return daemon.ServeMailbox(ctx, l, server)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -85,6 +86,10 @@ func (c *nodeClient) doLength(ctx context.Context, method, path string, body io.
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		var file *fs.PathError
+		if errors.As(err, &file) { // it is our side that cannot be read
+			return nil, err
 		}
 		return nil, ui.Fail(ui.ExitNoNode, "start it: warren -d "+c.dir+" run", fmt.Errorf("the node in %s does not answer: %w", c.dir, err))
 	}

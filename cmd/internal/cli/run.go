@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -93,9 +92,8 @@ func setAnyWebPort(dir string) error {
 // `warren demo` reads under --json.
 func (e *env) ended(c torutil.Counts) {
 	if e.ui.JSON {
-		line, err := json.Marshal(map[string]torutil.Counts{"connections": c})
-		if err == nil {
-			e.ui.Result("%s", line)
+		if err := e.ui.Line(map[string]torutil.Counts{"connections": c}); err != nil {
+			fmt.Fprintln(e.ui.Err, err)
 		}
 		return
 	}

@@ -48,6 +48,14 @@ func (u *UI) Data(v any) error {
 	return enc.Encode(v)
 }
 
+// Line prints v as JSON on one line: a result, under --json, of a command that goes
+// on and may have more to say.
+func (u *UI) Line(v any) error {
+	enc := json.NewEncoder(u.Out)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
 // Interactive says whether questions can be asked.
 func (u *UI) Interactive() bool {
 	f, ok := u.In.(*os.File)
