@@ -100,6 +100,37 @@ func TestServerLimits(t *testing.T) {
 	}
 }
 
+// TestSlowClients: one that sends its share slowly keeps nobody from the storage.
+func TestSlowClients(t *testing.T) {
+	server := storage.NewServer(mem.New(0), storage.Options{})
+	s := gbs.NewServer(server.As(storage.Account{}), swissnum, gbs.Options{MaxRequests: 1})
+	si := caps.StorageIndex{1}
+	lease := []string{"lease-renew-secret " + strings.Repeat("r", 32), "lease-cancel-secret " + strings.Repeat("c", 32)}
+	up := []string{"upload-secret short"}
+	body := "\xa2\x6dshare-numbers\xd9\x01\x02\x81\x00\x6eallocated-size\x0a"
+	if w := exchange(s, "POST", "immutable/"+si.Text(), append(lease, up...), nil, strings.NewReader(body)); w.Code != 200 {
+		t.Fatalf("create: %d %s", w.Code, w.Body)
+	}
+	out, in := io.Pipe()
+	slow := make(chan int, 1)
+	go func() {
+		slow <- exchange(s, "PATCH", "immutable/"+si.Text()+"/0", up, map[string]string{"Content-Range": "bytes 0-9/*"}, out).Code
+	}()
+	if _, err := in.Write([]byte("01234")); err != nil { // taken: the request is served
+		t.Fatal(err)
+	}
+	if w := exchange(s, "GET", "version", nil, nil, nil); w.Code != 200 {
+		t.Errorf("version: %d %s", w.Code, w.Body)
+	}
+	if _, err := in.Write([]byte("56789")); err != nil {
+		t.Fatal(err)
+	}
+	in.Close()
+	if code := <-slow; code != 201 {
+		t.Errorf("the slow one: %d", code)
+	}
+}
+
 // hostile serves a handler with a node's certificate.
 func hostile(t *testing.T, h http.HandlerFunc) *gbs.Client {
 	t.Helper()

@@ -14,7 +14,11 @@ func (q *request) version() error {
 	if !acceptsCBOR(q.r.Header) {
 		return errNotAcceptable
 	}
-	v, err := q.session.Version(q.ctx)
+	var v storage.Version
+	err := q.work(func() (err error) {
+		v, err = q.session.Version(q.ctx)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -34,11 +38,15 @@ func (q *request) allocate() error {
 	if err != nil {
 		return err
 	}
-	held, got, err := q.session.CreateImmutable(q.ctx, q.si, q.upload(), q.leases(), ask.Shares, ask.Size)
+	var a allocated
+	err = q.work(func() (err error) {
+		a.AlreadyHave, a.Allocated, err = q.session.CreateImmutable(q.ctx, q.si, q.upload(), q.leases(), ask.Shares, ask.Size)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	return q.send(http.StatusOK, allocated{held, got}.encode())
+	return q.send(http.StatusOK, a.encode())
 }
 
 // writeShare streams the body into the share. A part that arrives before the connection
@@ -57,6 +65,10 @@ func (q *request) writeShare() error {
 	if n := q.r.ContentLength; n >= 0 && uint64(n) != r.End-r.Begin {
 		return fmt.Errorf("%w: the body is not as long as its range", storage.ErrMalformed)
 	}
+	if err := q.streams.Acquire(q.ctx, 1); err != nil {
+		return err
+	}
+	defer q.streams.Release(1)
 	pooled := q.blocks.Get().(*[]byte)
 	defer q.blocks.Put(pooled)
 	var required []storage.Range
@@ -71,7 +83,11 @@ func (q *request) writeShare() error {
 				return fmt.Errorf("%w: the body is longer than its range", storage.ErrMalformed)
 			}
 		}
-		if required, err = q.session.Write(q.ctx, q.si, q.share, q.upload(), r.Begin, b); err != nil {
+		err := q.work(func() (err error) {
+			required, err = q.session.Write(q.ctx, q.si, q.share, q.upload(), r.Begin, b)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		r.Begin += uint64(len(b))
@@ -92,7 +108,8 @@ func short(err error) error {
 }
 
 func (q *request) abort() error {
-	if err := q.session.AbortImmutable(q.ctx, q.si, q.share, q.upload()); err != nil {
+	err := q.work(func() error { return q.session.AbortImmutable(q.ctx, q.si, q.share, q.upload()) })
+	if err != nil {
 		return err
 	}
 	q.ok()
@@ -110,7 +127,11 @@ func (q *request) list() error {
 	if !acceptsCBOR(q.r.Header) {
 		return errNotAcceptable
 	}
-	all, err := q.session.ListShares(q.ctx, q.kind, q.si)
+	var all []int
+	err := q.work(func() (err error) {
+		all, err = q.session.ListShares(q.ctx, q.kind, q.si)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -120,7 +141,15 @@ func (q *request) list() error {
 func (q *request) readShare() error {
 	// Tahoe's client wants this type of an error too.
 	q.Header().Set("Content-Type", "application/octet-stream")
-	length, err := q.session.ShareLength(q.ctx, q.kind, q.si, q.share)
+	if err := q.streams.Acquire(q.ctx, 1); err != nil {
+		return err
+	}
+	defer q.streams.Release(1)
+	var length uint64
+	err := q.work(func() (err error) {
+		length, err = q.session.ShareLength(q.ctx, q.kind, q.si, q.share)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -137,7 +166,7 @@ func (q *request) readShare() error {
 		q.Header().Set("Content-Range", r.contentRange())
 	}
 	// The first block before the header: a share that cannot be read is still an error.
-	data, err := q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block))
+	data, err := q.readBlock(r)
 	if err != nil {
 		q.Header().Del("Content-Range")
 		return err
@@ -150,7 +179,7 @@ func (q *request) readShare() error {
 		if r.Begin += uint64(len(data)); r.Begin == r.End {
 			return nil
 		}
-		if data, err = q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block)); err != nil {
+		if data, err = q.readBlock(r); err != nil {
 			break
 		}
 	}
@@ -160,8 +189,18 @@ func (q *request) readShare() error {
 	return nil
 }
 
+// readBlock reads what the range begins with.
+func (q *request) readBlock(r byteRange) (data []byte, err error) {
+	err = q.work(func() (err error) {
+		data, err = q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block))
+		return err
+	})
+	return data, err
+}
+
 func (q *request) addLease() error {
-	if err := q.session.AddLease(q.ctx, q.si, q.leases()); err != nil {
+	err := q.work(func() error { return q.session.AddLease(q.ctx, q.si, q.leases()) })
+	if err != nil {
 		return err
 	}
 	q.extend()
@@ -179,7 +218,8 @@ func (q *request) advise() error {
 	if err != nil {
 		return err
 	}
-	if err := q.session.AdviseCorrupt(q.ctx, q.kind, q.si, q.share, reason); err != nil {
+	err = q.work(func() error { return q.session.AdviseCorrupt(q.ctx, q.kind, q.si, q.share, reason) })
+	if err != nil {
 		return err
 	}
 	q.ok()
@@ -208,11 +248,15 @@ func (q *request) readTestWrite() error {
 		WriteEnabler: storage.Secret(q.secrets[writeEnabler]),
 		LeaseSecrets: q.leases(),
 	}
-	wrote, data, err := q.session.ReadTestWrite(q.ctx, q.si, secrets, ask.Shares, ask.Read)
+	var a readTestWriteResult
+	err = q.work(func() (err error) {
+		a.Success, a.Data, err = q.session.ReadTestWrite(q.ctx, q.si, secrets, ask.Shares, ask.Read)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	return q.send(http.StatusOK, readTestWriteResult{wrote, data}.encode())
+	return q.send(http.StatusOK, a.encode())
 }
 
 // mayRead is what the answer may take in memory.

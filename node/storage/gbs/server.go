@@ -34,8 +34,12 @@ type Options struct {
 	// once more what is read for the answers to mutable writes. Requests beyond it
 	// wait. Immutable writes and other reads are streamed and do not count.
 	BodyMemory int64
-	// MaxRequests is how many requests are served at once; others wait. 64.
+	// MaxRequests is how many requests are at work in the storage at once; others
+	// wait. One that waits for its client is not at work. 64.
 	MaxRequests int64
+	// MaxStreams is how many shares are read and written at once, each as slowly as
+	// its client; others wait. Each has a block in memory. 512.
+	MaxStreams int64
 	// Stall ends a connection on which nothing moves in the midst of a request: 60 s.
 	Stall time.Duration
 	// Idle ends a connection without a request: 5 minutes, beyond every client's own.
@@ -62,7 +66,8 @@ type Server struct {
 	session       *storage.Session
 	authorization string
 	opt           Options
-	requests      *semaphore.Weighted
+	requests      *semaphore.Weighted // acquired last, and held for no network
+	streams       *semaphore.Weighted
 	memory        *semaphore.Weighted
 	answers       *semaphore.Weighted // acquired after memory, never before
 	blocks        sync.Pool           // of *[]byte, block bytes long
@@ -80,6 +85,9 @@ func NewServer(session *storage.Session, swissnum string, opt Options) *Server {
 	if opt.MaxRequests == 0 {
 		opt.MaxRequests = 64
 	}
+	if opt.MaxStreams == 0 {
+		opt.MaxStreams = 512
+	}
 	if opt.Stall == 0 {
 		opt.Stall = time.Minute
 	}
@@ -94,6 +102,7 @@ func NewServer(session *storage.Session, swissnum string, opt Options) *Server {
 		authorization: authorization(swissnum),
 		opt:           opt,
 		requests:      semaphore.NewWeighted(opt.MaxRequests),
+		streams:       semaphore.NewWeighted(opt.MaxStreams),
 		memory:        semaphore.NewWeighted(opt.BodyMemory),
 		answers:       semaphore.NewWeighted(opt.BodyMemory),
 		blocks:        sync.Pool{New: func() any { b := make([]byte, block); return &b }},
@@ -136,7 +145,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 	}
 	<-done
 	stop()
-	// What is still being served has lost its connection and ends soon.
+	// What is still at work has lost its connection and ends soon; the rest may not
+	// begin.
 	wait := context.WithoutCancel(ctx)
 	if err := s.requests.Acquire(wait, s.opt.MaxRequests); err != nil {
 		return err
@@ -204,11 +214,18 @@ func (q *request) handle() error {
 	if q.secrets, err = parseSecrets(q.r.Header.Values(secretHeader), to.secrets); err != nil {
 		return err
 	}
+	return to.serve(q)
+}
+
+// work waits for its turn and does what concerns the storage. The client is not
+// waited for meanwhile: those that are slow, as over Tor all are, would keep the
+// others from a server that has nothing to do.
+func (q *request) work(do func() error) error {
 	if err := q.requests.Acquire(q.ctx, 1); err != nil {
 		return err
 	}
 	defer q.requests.Release(1)
-	return to.serve(q)
+	return do()
 }
 
 // parsePath finds what may be asked of the path, and the storage index and share
