@@ -87,11 +87,8 @@ func (f files) MakeImmutableDir(ctx context.Context, entries []dirnode.Entry) (c
 	return f.dirs.MakeImmutable(ctx, entries)
 }
 
-// ErrUnsupported: a capability of a kind that this version cannot use.
-var ErrUnsupported = errors.New("not supported by this version")
-
 func unsupported(c caps.Cap) error {
-	return fmt.Errorf("a capability of kind %s: %w", c.Kind(), ErrUnsupported)
+	return fmt.Errorf("a capability of kind %s: %w", c.Kind(), webapi.ErrUnsupported)
 }
 
 // immutableFile fits immutable.File to the web API.

@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"warren/node/caps"
 	"warren/node/webapi"
 	"warren/tests/gridtest"
 )
@@ -297,6 +298,19 @@ func TestMutableFiles(t *testing.T) {
 	if got := n.do(200, "GET", uri(c), ""); got != "through the directory" {
 		t.Errorf("%q", got)
 	}
+}
+
+// What this version cannot use is said to be that, and is no failure of the node.
+func TestUnsupportedKinds(t *testing.T) {
+	n := newNode(t)
+	mdmf := caps.MDMFWrite{WriteKey: [16]byte{1}}
+	for _, c := range []caps.Cap{mdmf, mdmf.Read(), mdmf.Verify(), caps.CHKVerify{Needed: 1, Total: 1}, caps.DirMDMFWrite{MDMFWrite: mdmf}, caps.DirVerify{}} {
+		if text := n.do(501, "GET", uri(c.Text()), ""); !strings.Contains(text, c.Kind()) {
+			t.Errorf("%s: %q", c.Kind(), text)
+		}
+	}
+	n.do(501, "PUT", uri(mdmf.Text()), "x")
+	n.do(501, "PUT", uri(caps.DirMDMFWrite{MDMFWrite: mdmf}.Text(), "x"), "x")
 }
 
 // endless is a body that never ends, and counts what was taken of it. The HTTP

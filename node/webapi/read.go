@@ -92,6 +92,8 @@ func explain(err error) (code int, text string) {
 		}
 	case errors.Is(err, ErrReadOnly), errors.Is(err, dirnode.ErrName), errors.Is(err, dirnode.ErrMetadata), errors.Is(err, dirnode.ErrCap):
 		code = http.StatusBadRequest
+	case errors.Is(err, ErrUnsupported), errors.Is(err, dirnode.ErrUnsupported), errors.Is(err, errors.ErrUnsupported):
+		code = http.StatusNotImplemented
 	case errors.Is(err, mutable.ErrTooLarge):
 		code, text = http.StatusRequestEntityTooLarge, "FileTooLargeError: "+text
 	case errors.Is(err, immutable.ErrUnhappy), errors.Is(err, mutable.ErrUnhappy):

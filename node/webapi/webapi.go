@@ -20,8 +20,12 @@ type File interface {
 	Close() error
 }
 
-// ErrReadOnly is a Grid's answer when a readcap was to be written through.
-var ErrReadOnly = errors.New("that capability is read-only")
+var (
+	// ErrReadOnly is a Grid's answer when a readcap was to be written through.
+	ErrReadOnly = errors.New("that capability is read-only")
+	// ErrUnsupported is a Grid's answer to a capability of a kind that it cannot use.
+	ErrUnsupported = errors.New("not supported by this version")
+)
 
 // Grid is what the web API does with the grid; package node composes it. All
 // methods may be called concurrently; a nil error of a writing method means
