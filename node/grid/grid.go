@@ -342,17 +342,21 @@ func (g *Grid) Retry() {
 
 // Permuted returns the connected servers in the order in which Tahoe asks them
 // for a storage index: the preferred ones first, else by SHA-1 of the index and
-// the server's permutation seed.
-// Servers that are away are tried again meanwhile, for the next call.
+// the server's permutation seed. Servers that are away or without room are asked
+// again meanwhile, for the next call.
 func (g *Grid) Permuted(si caps.StorageIndex) []Server {
 	g.mu.Lock()
 	list := make([]Server, 0, len(g.servers))
 	now := g.opts.Now()
 	for _, s := range g.servers {
-		switch {
-		case s.connected:
+		wake := s.wakeAfter()
+		if s.connected {
 			list = append(list, s.current)
-		case !s.local && !s.probing && now.Sub(s.lastTry) > s.wakeAfter():
+			if wake = wakeMost; !s.current.ReadOnly {
+				continue
+			}
+		}
+		if !s.local && !s.probing && now.Sub(s.lastTry) > wake {
 			s.lastTry = now
 			g.suspect(s)
 		}

@@ -512,12 +512,21 @@ func TestServersWithoutRoom(t *testing.T) {
 		if got := readonly(); got != "full" {
 			t.Errorf("without room: %q", got)
 		}
-		// It is found out again with the next question.
+		// When somebody needs servers, those without room are asked again, now and then.
 		full.set(func(c *fakeClient) { c.room = 1 << 30 })
+		time.Sleep(wakeMost + time.Millisecond) // in the bubble
+		for range 10 {
+			readonly()
+			synctest.Wait()
+		}
+		if got := readonly(); got != "" || full.count() != 2 || roomy.count() != 1 {
+			t.Errorf("then without room: %q, after %d and %d questions", got, full.count(), roomy.count())
+		}
+		// That the others have none left comes out with the next recheck.
 		roomy.set(func(c *fakeClient) { c.room = 0 })
-		time.Sleep(6 * time.Minute) // in the bubble
+		time.Sleep(6 * time.Minute)
 		if got := readonly(); got != "roomy" {
-			t.Errorf("then without room: %q", got)
+			t.Errorf("at last without room: %q", got)
 		}
 	})
 }
