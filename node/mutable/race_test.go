@@ -87,3 +87,76 @@ func TestRace(t *testing.T) {
 		})
 	}
 }
+
+// A file that is replaced between the look at its shares and their reading is
+// read as it is then; that is no damage.
+func TestReadAmidWrites(t *testing.T) {
+	for _, writes := range []int{1, maxLooks} {
+		g := newTestGrid(t, 5)
+		opts := Options{Needed: 3, Happy: 4, Total: 5}
+		writer := g.store(t, opts)
+		file := mustCreate(t, writer, testContents(30_000))
+		version := 0
+		replace := func() {
+			version++
+			if err := writer.Overwrite(ctx, file, append(testContents(30_000), byte(version))); err != nil {
+				t.Error(err)
+			}
+		}
+		whenFetched(g, writes, replace)
+		if got := mustRead(t, g.store(t, opts), file); len(got) != 30_001 || int(got[30_000]) != version || version != writes {
+			t.Errorf("%d writes of %d: read %d bytes", version, writes, len(got))
+		}
+		// A writer that never saw the file before meets the same.
+		whenFetched(g, 1, replace)
+		if err := g.store(t, opts).Modify(ctx, file, appendText("more")); err != nil {
+			t.Error(err)
+		}
+		whenFetched(g, 1, func() {
+			version++
+			if err := writer.Overwrite(ctx, file, []byte("short")); err != nil {
+				t.Error(err)
+			}
+		})
+		if err := g.store(t, opts).Overwrite(ctx, file, testContents(100)); err != nil {
+			t.Error(err)
+		}
+		if got := mustRead(t, writer, file); got != string(testContents(100)) || version != writes+2 {
+			t.Errorf("%d bytes, version %d", len(got), version)
+		}
+	}
+}
+
+// whenFetched runs f before the first question that asks for more than the heads
+// of shares, and again after heads were read anew, so many times. Other such
+// questions wait while f runs.
+func whenFetched(g *testGrid, times int, f func()) {
+	var gate, mu sync.Mutex // mu guards fresh and running
+	fresh, running := true, false
+	for _, ts := range g.tests {
+		ts.set(func(s *testServer) {
+			s.asked = func(head bool) {
+				if head {
+					mu.Lock()
+					defer mu.Unlock()
+					fresh = fresh || !running // f's own questions do not count
+					return
+				}
+				gate.Lock()
+				defer gate.Unlock()
+				mu.Lock()
+				due := fresh && times > 0
+				fresh, running = false, due
+				mu.Unlock()
+				if !due {
+					return
+				}
+				times--
+				f()
+				mu.Lock()
+				running = false
+				mu.Unlock()
+			}
+		})
+	}
+}
