@@ -19,7 +19,9 @@ import (
 type Options struct {
 	// NodeID is the server's tub id; mutable shares record it.
 	NodeID container.NodeID
-	// ReservedSpace is kept free on the medium, whatever is asked.
+	// ReservedSpace is kept free on the medium, whatever is asked; but for the while
+	// in which the new version of a slot's share stands beside the old one: a server
+	// that is full must still take a change that takes no more room.
 	ReservedSpace uint64
 	// ReadOnly servers take no new shares and let none grow.
 	ReadOnly bool
