@@ -97,6 +97,9 @@ type Signed struct {
 	Key       []byte // "v0-" and the base32 of the Ed25519 public key
 }
 
+// Format hides the announcement from every fmt verb.
+func (s Signed) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "<announcement by %q>", []byte(s.Key)) }
+
 // KeyID is a public key as announcements name it.
 func KeyID(key ed25519.PublicKey) string { return "v0-" + taghash.EncodeBase32(key) }
 

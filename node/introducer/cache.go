@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -47,6 +48,7 @@ func parseCache(b []byte) ([]Announcement, error) {
 			Ann   map[string]any `yaml:"ann"`
 			KeyID string         `yaml:"key_s"`
 		}
+		asTahoeReads(&n)
 		if n.Decode(&e) != nil {
 			continue
 		}
@@ -63,6 +65,26 @@ func parseCache(b []byte) ([]Announcement, error) {
 		}
 	}
 	return out, nil
+}
+
+// number is how Tahoe's writer writes a number.
+var number = regexp.MustCompile(`^(-?(0|[1-9][0-9]*)(\.[0-9]*(e[-+][0-9]+)?)?|-?\.inf|\.nan)$`)
+
+// asTahoeReads makes texts of what YAML 1.1, which Tahoe writes, takes for text
+// without quotes, and our reader of YAML 1.2 for numbers or dates: a node may be
+// called 08 or 1e3.
+func asTahoeReads(n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && n.Style == 0 {
+		switch n.ShortTag() {
+		case "!!int", "!!float", "!!timestamp":
+			if !number.MatchString(n.Value) {
+				n.Tag = "!!str"
+			}
+		}
+	}
+	for _, child := range n.Content {
+		asTahoeReads(child)
+	}
 }
 
 // saveCache writes a cache file.

@@ -30,7 +30,8 @@ const (
 const (
 	// maxKnown is how many announcements are kept, for each introducer.
 	maxKnown = 4096
-	// callTimeout bounds each call to the other side.
+	// callTimeout is how long a call to the introducer may take before it is called
+	// late and repeated.
 	callTimeout = 2 * time.Minute
 	// saveInterval is the least time between two writes of the cache.
 	saveInterval = time.Second
@@ -74,6 +75,7 @@ type Client struct {
 	work      sync.WaitGroup
 	ctx       context.Context
 	cancel    context.CancelFunc
+	timeout   time.Duration // of each call
 	changed   chan struct{} // something is to be published or subscribed to
 	dirty     chan struct{} // the cache is to be written
 
@@ -99,8 +101,12 @@ type index struct{ service, key string }
 // tub's. What the cache holds is known at once; an error means that there is a
 // cache that cannot be read, and the client runs without it.
 func NewClient(tub *foolscap.Tub, f furl.FURL, o ClientOptions) (*Client, error) {
+	return newClient(tub, f, o, callTimeout)
+}
+
+func newClient(tub *foolscap.Tub, f furl.FURL, o ClientOptions, timeout time.Duration) (*Client, error) {
 	c := &Client{
-		options: o, log: o.Log, canary: &foolscap.Object{},
+		options: o, log: o.Log, timeout: timeout, canary: &foolscap.Object{},
 		changed: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 		outbound: map[string]map[string]any{}, published: map[string]Signed{},
 		subscribers: map[string][]func(Announcement){}, known: map[index]Announcement{},
@@ -253,7 +259,7 @@ func (c *Client) Status() ClientStatus {
 	s.Ready = s.Connected && !c.ready.IsZero()
 	s.Subscribed = s.Ready && c.subscribed
 	s.LastReceived = c.received
-	if s.LastError = c.lastError; s.LastError == nil && !s.Connected {
+	if s.LastError = c.lastError; !s.Connected && s.Status.LastError != nil {
 		s.LastError = s.Status.LastError
 	}
 	return s
@@ -264,28 +270,19 @@ func (c *Client) Retry() { c.reconnect.Retry() }
 
 // serve is one connection's life.
 func (c *Client) serve(ctx context.Context, introducer *foolscap.Remote) {
-	err := c.checkVersion(ctx, introducer)
-	c.mu.Lock()
-	c.lastError = err
-	if err == nil {
-		c.ready = time.Now()
-	}
-	c.mu.Unlock()
 	defer func() {
 		c.mu.Lock()
 		c.ready, c.subscribed = time.Time{}, false
 		c.mu.Unlock()
 	}()
-	if err != nil {
-		<-ctx.Done() // Connecting again would not change it.
+	if !c.greet(ctx, introducer) {
 		return
 	}
-	sent := map[string]string{} // signature, by service
-	subscribed := map[string]bool{}
+	s := &session{introducer: introducer, published: map[string]string{}, subscribed: map[string]bool{}, failed: map[string]error{}}
 	stale := time.NewTimer(staleAfter)
 	defer stale.Stop()
 	for {
-		c.synchronise(ctx, introducer, sent, subscribed)
+		c.synchronise(ctx, s)
 		select {
 		case <-ctx.Done():
 			return
@@ -296,16 +293,43 @@ func (c *Client) serve(ctx context.Context, introducer *foolscap.Remote) {
 	}
 }
 
-func call(ctx context.Context, r *foolscap.Remote, method string, args foolscap.Args) (any, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+// greet finds out whether the introducer is one; false when the connection is lost.
+func (c *Client) greet(ctx context.Context, introducer *foolscap.Remote) bool {
+	for {
+		err := c.checkVersion(ctx, introducer)
+		if ctx.Err() != nil {
+			return false
+		}
+		c.mu.Lock()
+		c.lastError = err
+		if err == nil {
+			c.ready = time.Now()
+		}
+		c.mu.Unlock()
+		switch {
+		case err == nil:
+			return true
+		case !late(err):
+			<-ctx.Done() // Connecting again would not change it.
+			return false
+		}
+	}
+}
+
+func (c *Client) call(ctx context.Context, r *foolscap.Remote, method string, args foolscap.Args) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	return r.Call(ctx, method, args)
 }
 
+// late says whether a call of call was given up because it took too long. It may
+// have been done, or be done yet; all of ours can be repeated.
+func late(err error) bool { return errors.Is(err, context.DeadlineExceeded) }
+
 func (c *Client) checkVersion(ctx context.Context, introducer *foolscap.Remote) error {
-	answer, err := call(ctx, introducer, "get_version", foolscap.Args{})
+	answer, err := c.call(ctx, introducer, "get_version", foolscap.Args{})
 	if err != nil {
-		return err
+		return fmt.Errorf("introducer: get_version: %w", err)
 	}
 	d, _ := answer.(banana.Dict)
 	if _, ok := d.Get(v2); !ok {
@@ -314,43 +338,69 @@ func (c *Client) checkVersion(ctx context.Context, introducer *foolscap.Remote) 
 	return nil
 }
 
+// session is what the introducer at the other end of one connection has heard.
+type session struct {
+	introducer *foolscap.Remote
+	published  map[string]string // by service: the signature
+	subscribed map[string]bool   // by service
+	failed     map[string]error  // by call and service, until it succeeds
+}
+
 // synchronise publishes and subscribes to what this connection has not heard of.
-func (c *Client) synchronise(ctx context.Context, introducer *foolscap.Remote, sent map[string]string, subscribed map[string]bool) {
+// What was refused is not repeated.
+func (c *Client) synchronise(ctx context.Context, s *session) {
 	c.mu.Lock()
 	published := maps.Clone(c.published)
 	services := slices.Sorted(maps.Keys(c.subscribers))
 	c.mu.Unlock()
 	for _, service := range slices.Sorted(maps.Keys(published)) {
-		s := published[service]
-		if sent[service] == string(s.Signature) {
+		signed := published[service]
+		if s.published[service] == string(signed.Signature) {
 			continue
 		}
-		sent[service] = string(s.Signature)
-		_, err := call(ctx, introducer, "publish_v2", foolscap.With(s.tuple(), c.canary))
-		c.note(ctx, "publish", err)
+		if c.tell(ctx, s, "publish_v2", service, foolscap.With(signed.tuple(), c.canary)) {
+			s.published[service] = string(signed.Signature)
+		}
 	}
 	for _, service := range services {
-		if subscribed[service] {
+		if s.subscribed[service] {
 			continue
 		}
-		subscribed[service] = true
-		_, err := call(ctx, introducer, "subscribe_v2", foolscap.With(c.self, []byte(service), c.subscriberInfo()))
-		c.note(ctx, "subscribe", err)
+		if c.tell(ctx, s, "subscribe_v2", service, foolscap.With(c.self, []byte(service), c.subscriberInfo())) {
+			s.subscribed[service] = true
+		}
 		c.mu.Lock()
-		c.subscribed = err == nil
+		c.subscribed = !slices.ContainsFunc(services, func(other string) bool {
+			return !s.subscribed[other] || s.failed["subscribe_v2 "+other] != nil
+		})
 		c.mu.Unlock()
 	}
 }
 
-// note keeps a call's failure for the status.
-func (c *Client) note(ctx context.Context, what string, err error) {
-	if err == nil || ctx.Err() != nil {
-		return
+// tell makes one of synchronise's calls, keeps its failure for the status, and says
+// whether the introducer answered. If not, synchronise is called again.
+func (c *Client) tell(ctx context.Context, s *session, method, service string, args foolscap.Args) bool {
+	_, err := c.call(ctx, s.introducer, method, args)
+	if ctx.Err() != nil {
+		return false
 	}
-	c.log.Warn("introducer: "+what, "error", err)
+	what := method + " " + service
+	delete(s.failed, what)
+	if err != nil {
+		c.log.Warn("introducer: "+what, "error", err)
+		s.failed[what] = fmt.Errorf("introducer: %s: %w", what, err)
+	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.lastError = fmt.Errorf("introducer: %s: %w", what, err)
+	c.lastError = nil
+	for _, what := range slices.Sorted(maps.Keys(s.failed)) {
+		c.lastError = cmp.Or(c.lastError, s.failed[what])
+	}
+	c.mu.Unlock()
+	if late(err) {
+		poke(c.changed)
+		return false
+	}
+	return true
 }
 
 // subscriberInfo is what the introducer's status page shows of us.

@@ -96,7 +96,7 @@ func receive(t testing.TB, c <-chan Announcement) Announcement {
 	select {
 	case a := <-c:
 		return a
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no announcement came")
 	}
 	panic("unreachable")
@@ -202,11 +202,78 @@ func TestLoopback(t *testing.T) {
 	}
 }
 
+// An introducer that answers late, over a circuit that has stalled, is asked again;
+// one that refuses is not, and the status says so.
+func TestLateAndRefused(t *testing.T) {
+	tub, err := foolscap.New(foolscap.Config{Certificate: certificate(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tub.Close()
+	stalled := map[string]chan struct{}{"get_version": make(chan struct{}), "subscribe_v2": make(chan struct{}), "publish_v2": make(chan struct{})}
+	calls := map[string]int{} // one call runs at a time
+	f := tub.Register(&foolscap.Object{Handler: foolscap.HandlerFunc(func(ctx context.Context, c foolscap.Call) (any, error) {
+		defer c.Args.Release()
+		calls[c.Method]++
+		select {
+		case <-stalled[c.Method]:
+		case <-ctx.Done():
+		}
+		switch c.Method {
+		case "get_version":
+			return banana.Dict{{Key: []byte(v2), Value: banana.Dict{}}}, nil
+		case "publish_v2":
+			return nil, foolscap.Violation("full")
+		}
+		return nil, nil
+	})}, "s")
+	c, err := newClient(tub, f, ClientOptions{Key: signingKey(t), Sequence: counter()}, 200*time.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	await := func(what string, cond func(ClientStatus) bool) {
+		t.Helper()
+		for limit := time.After(time.Minute); !cond(c.Status()); {
+			select {
+			case <-limit:
+				t.Fatalf("%s: %+v", what, c.Status())
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	isLate := func(s ClientStatus) bool { return late(s.LastError) && !s.Subscribed }
+	c.Subscribe(Storage, func(Announcement) {})
+	await("get_version is late", isLate)
+	close(stalled["get_version"])
+	await("it is an introducer", func(s ClientStatus) bool { return s.Ready })
+	await("subscribe_v2 is late", isLate)
+	close(stalled["subscribe_v2"])
+	await("subscribed", func(s ClientStatus) bool { return s.Subscribed && s.LastError == nil })
+	if err := c.Publish(Storage, map[string]any{}); err != nil {
+		t.Fatal(err)
+	}
+	await("publish_v2 is late", func(s ClientStatus) bool { return late(s.LastError) && s.Subscribed })
+	close(stalled["publish_v2"])
+	var refused *foolscap.Failure
+	await("refused", func(s ClientStatus) bool { return errors.As(s.LastError, &refused) })
+	if !strings.Contains(refused.Message, "full") {
+		t.Error(refused)
+	}
+	c.Close()
+	tub.Close()
+	for method, n := range calls {
+		if n < 2 {
+			t.Errorf("%s was called %d times", method, n)
+		}
+	}
+}
+
 // rawClient calls an introducer with what a hostile program would send.
 func rawClient(t testing.TB, f furl.FURL) (*foolscap.Tub, *foolscap.Remote, context.Context) {
 	t.Helper()
 	tub := newTub(t, certificate(t))
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	r, err := tub.Reference(ctx, f)
 	if err != nil {
@@ -336,6 +403,10 @@ func TestBadAnnouncements(t *testing.T) {
 	if _, err := good.Verify(); err != nil {
 		t.Fatal(err)
 	}
+	secret := sign(t, key, `{"service-name":"storage","x":"secret"}`)
+	if s := fmt.Sprintf("%v %+v %#v %s %x", secret, secret, &secret, secret, secret); strings.Contains(s, "secret") || strings.Contains(s, "736563") {
+		t.Errorf("a signed announcement prints as %s", s)
+	}
 	for name, c := range map[string]struct {
 		change func(*Signed)
 		want   error
@@ -412,6 +483,24 @@ func TestCacheFormat(t *testing.T) {
 		"- {ann: {[1]: 2, service-name: a}, key_s: " + key + "}\n- {ann: {service-name: good}, key_s: " + key + "}\n"))
 	if err != nil || len(some) != 1 || some[0].ServiceName != "good" {
 		t.Errorf("%v, %v", some, err)
+	}
+}
+
+// What PyYAML 6 writes without quotes for a text, and YAML 1.2 takes for something
+// else, is a text.
+func TestTahoesPlainTexts(t *testing.T) {
+	key := KeyID(signingKey(t).Public().(ed25519.PublicKey))
+	for _, text := range []string{"08", "089", "1e3", "5e33", "12e03", "-1e3", "+.5", "+1e3", "1e+3", "0o17", "2001-1-1", "._1", "0x1G", "y"} {
+		got, err := parseCache([]byte("- ann:\n    nickname: " + text + "\n    service-name: storage\n  key_s: " + key + "\n"))
+		if err != nil || len(got) != 1 || got[0].Nickname != text {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]any{"0": int64(0), "-5": int64(-5), "20": int64(20), "1.5": 1.5, "1.0e+21": 1e21, "1.0e-07": 1e-7, "-0.5": -0.5} {
+		got, err := parseCache([]byte("- ann: {service-name: storage, n: " + text + "}\n  key_s: " + key + "\n"))
+		if err != nil || len(got) != 1 || got[0].Values["n"] != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
 	}
 }
 

@@ -321,7 +321,9 @@ func text(v any, limit int) string {
 }
 
 // inform tells a subscriber the news, one message after the other has been
-// answered, until it or the server is gone.
+// answered, until it or the server is gone. It waits for the answer as long as the
+// connection lasts: one message is all that waits in a slow one, and nothing is lost
+// to it.
 func (s *Server) inform(sub *subscriber) {
 	defer func() {
 		s.mu.Lock()
@@ -338,7 +340,7 @@ func (s *Server) inform(sub *subscriber) {
 		case <-sub.wake:
 		}
 		for message := s.next(sub); len(message) > 0; message = s.next(sub) {
-			if _, err := call(s.ctx, sub.remote, "announce_v2", foolscap.With(message)); err != nil {
+			if _, err := sub.remote.Call(s.ctx, "announce_v2", foolscap.With(message)); err != nil {
 				// A subscriber that cannot take it will not take it again.
 				s.log.Debug("introducer: subscriber", "tub", sub.info.TubID, "error", fmt.Errorf("announce: %w", err))
 			}
