@@ -70,7 +70,7 @@ func TestBothProtocols(t *testing.T) {
 
 	client := &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for range 3 {
 		resp, err := client.Get("https://" + address)
@@ -133,7 +133,7 @@ func TestPrefixes(t *testing.T) {
 		for _, piece := range c.pieces {
 			io.WriteString(conn, piece)
 		}
-		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		conn.SetReadDeadline(time.Now().Add(time.Minute))
 		got, err := io.ReadAll(conn)
 		var timeout net.Error
 		if string(got) != c.want || errors.As(err, &timeout) && timeout.Timeout() {
@@ -150,8 +150,9 @@ func TestSilenceAndClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	silent.SetReadDeadline(time.Now().Add(10 * time.Second))
-	if _, err := silent.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
+	silent.SetReadDeadline(time.Now().Add(time.Minute))
+	var timeout net.Error
+	if _, err := silent.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
 		t.Errorf("a silent connection: %v", err)
 	}
 	// Nobody accepts HTTPS: such a connection is closed, too.
@@ -161,8 +162,7 @@ func TestSilenceAndClose(t *testing.T) {
 	}
 	defer unserved.Close()
 	io.WriteString(unserved, "\x16\x03\x01")
-	unserved.SetReadDeadline(time.Now().Add(10 * time.Second))
-	var timeout net.Error
+	unserved.SetReadDeadline(time.Now().Add(time.Minute))
 	if _, err := unserved.Read(make([]byte, 1)); err == nil || errors.As(err, &timeout) && timeout.Timeout() {
 		t.Errorf("an unserved connection: %v", err)
 	}
