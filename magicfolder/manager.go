@@ -323,6 +323,10 @@ func (m *Manager) Leave(ctx context.Context, name string, withdraw bool) error {
 			return err
 		}
 	}
+	// Opening finishes what is half done; if that fails, the staging area may hold
+	// bytes of the user's that nobody knows of afterwards.
+	f.close()
+	_, open := f.open()
 	f.close()
 	if err := m.db.Remove(f.config()); err != nil {
 		return err
@@ -330,10 +334,13 @@ func (m *Manager) Leave(ctx context.Context, name string, withdraw bool) error {
 	m.mu.Lock()
 	delete(m.folders, name)
 	m.mu.Unlock()
-	if m.opt.OpenFS == nil {
-		return fsys.Unmake(f.Dir())
+	if m.opt.OpenFS != nil || errors.Is(open, ErrMissing) {
+		return nil
 	}
-	return nil
+	if open != nil {
+		return fmt.Errorf("the folder is left, and its %s stays, since there may be files in it: %w", fsys.Staging, open)
+	}
+	return fsys.Unmake(f.Dir())
 }
 
 func (m *Manager) withdraw(ctx context.Context, cfg state.Folder) error {

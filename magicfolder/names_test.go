@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"warren/magicfolder/fsys"
 )
 
 // Somebody with the Collective's writecap gives us another name: one that could
@@ -107,5 +109,40 @@ func TestDirectoriesThatAreNoFolder(t *testing.T) {
 	}
 	if _, err := m.Join(t.Context(), "beside", filepath.Join(base, "link", "docs2"), "x", m.folders["docs"].Collective()); err != nil {
 		t.Errorf("beside another: %v", err)
+	}
+}
+
+// Leaving finishes what is half done: what the user saved is in no staging area
+// that goes with the folder.
+func TestLeaveKeepsTheUsersBytes(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice", false), w.add("bob", false)
+	a.write("f", "base")
+	w.settle()
+	a.write("f", "from alice")
+	a.scan()
+	b.fault = func(step string) error {
+		if step != "download.placed" {
+			return nil
+		}
+		// A program that has had the file open since before the swap.
+		staged, err := filepath.Glob(filepath.Join(b.dir, fsys.Staging, "*"))
+		if err != nil || len(staged) != 1 {
+			t.Fatalf("staged: %q, %v", staged, err)
+		}
+		if err := os.WriteFile(staged[0], []byte("saved at the last moment"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return errCrash
+	}
+	if err := b.f.PollNow(t.Context()); !errors.Is(err, errCrash) {
+		t.Fatalf("error %v", err)
+	}
+	if err := b.m.Leave(t.Context(), "docs", false); err != nil {
+		t.Fatal(err)
+	}
+	b.has(map[string]string{"f": "from alice", "f.conflict-bob": "saved at the last moment"})
+	if _, err := os.Stat(filepath.Join(b.dir, fsys.Staging)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the staging area: %v", err)
 	}
 }

@@ -111,7 +111,7 @@ func addTree(w *fsnotify.Watcher, root, dir string) error {
 		if filepath.Dir(p) == root && d.Name() == fsys.Staging {
 			return filepath.SkipDir
 		}
-		if err := w.Add(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := w.Add(p); err != nil && !errors.Is(err, fs.ErrNotExist) && (p == root || !errors.Is(err, fs.ErrPermission)) {
 			return err
 		}
 		return nil
