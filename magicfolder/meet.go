@@ -432,6 +432,10 @@ func (f *Folder) take(ctx context.Context, key string, rec state.File, line []st
 		}
 	}
 	if err := x.d.Take(key, s, st); err != nil {
+		if now, _, lerr := f.load(key); lerr != nil || now.Move != nil {
+			// A journal that stands names it: the user's bytes may be in it now.
+			x.have = nil
+		}
 		return false, err
 	}
 	x.have = nil
