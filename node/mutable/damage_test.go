@@ -244,3 +244,57 @@ func TestForeignShares(t *testing.T) {
 		}
 	}
 }
+
+// A version of which only a damaged share is in sight is not overwritten by what
+// is older, while it may be whole on a server that is away; nor for ever.
+func TestDamagedNewerVersion(t *testing.T) {
+	const n = 3
+	for _, gone := range []bool{true, false} {
+		g := newTestGrid(t, n)
+		opts := Options{Needed: 1, Happy: 1, Total: n, Attempts: 8}
+		s := g.store(t, opts)
+		file := mustCreate(t, s, []byte("base"))
+		si := file.StorageIndex()
+		old := g.shares(si)
+		if err := s.Modify(ctx, file, appendText(" acknowledged")); err != nil {
+			t.Fatal(err)
+		}
+		for num, b := range g.shares(si)[0] {
+			_, o, err := parseHeader(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b = bytes.Clone(b)
+			b[o.data] ^= 1
+			g.put(file, 0, num, b)
+		}
+		for num, b := range old[1] { // a restored backup
+			g.put(file, 1, num, b)
+		}
+		if gone { // the third server fell back, too: nobody has the newer version
+			for num, b := range old[2] {
+				g.put(file, 2, num, b)
+			}
+			if err := g.store(t, opts).Modify(ctx, file, appendText(" more")); err != nil {
+				t.Fatal(err)
+			}
+			got, v, err := s.Read(ctx, file.Read())
+			if err != nil || string(got) != "base more" || v.Seqnum != 3 {
+				t.Errorf("%q, version %d, %v", got, v.Seqnum, err)
+			}
+			continue
+		}
+		third := g.at(si, 2)
+		third.set(func(s *testServer) { s.down = true })
+		if err := g.store(t, opts).Modify(ctx, file, appendText(" lost")); !errors.Is(err, ErrNewerVersion) {
+			t.Fatal(err)
+		}
+		third.set(func(s *testServer) { s.down = false })
+		if err := g.store(t, opts).Modify(ctx, file, appendText(" more")); err != nil {
+			t.Fatal(err)
+		}
+		if got := mustRead(t, s, file); got != "base acknowledged more" {
+			t.Errorf("%q", got)
+		}
+	}
+}

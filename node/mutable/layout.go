@@ -73,6 +73,15 @@ func (h Header) prefix() (p prefix) {
 	return p
 }
 
+// header takes a prefix apart again.
+func (p prefix) header() Header {
+	be := binary.BigEndian
+	return Header{
+		Seqnum: be.Uint64(p[1:]), RootHash: [32]byte(p[9:]), IV: [16]byte(p[ivOffset:]),
+		Needed: int(p[57]), Total: int(p[58]), SegmentSize: be.Uint64(p[59:]), DataLength: be.Uint64(p[67:]),
+	}
+}
+
 // offsets delimit the parts behind the header, in their order.
 type offsets struct {
 	signature, chain, blocks, data, privateKey, end uint64
@@ -93,10 +102,7 @@ func parseHeader(b []byte) (Header, offsets, error) {
 		return h, o, fmt.Errorf("%w: %d", errVersion, b[0])
 	}
 	be := binary.BigEndian
-	h = Header{
-		Seqnum: be.Uint64(b[1:]), RootHash: [32]byte(b[9:]), IV: [16]byte(b[ivOffset:]),
-		Needed: int(b[57]), Total: int(b[58]), SegmentSize: be.Uint64(b[59:]), DataLength: be.Uint64(b[67:]),
-	}
+	h = prefix(b[:prefixLen]).header()
 	o = offsets{
 		signature: uint64(be.Uint32(b[75:])), chain: uint64(be.Uint32(b[79:])), blocks: uint64(be.Uint32(b[83:])),
 		data: uint64(be.Uint32(b[87:])), privateKey: be.Uint64(b[91:]), end: be.Uint64(b[99:]),

@@ -119,7 +119,7 @@ func (w *writing) attempt(ctx context.Context) error {
 		return err
 	}
 	newer := v.newer(best)
-	if err := w.mayReplace(v, newer); err != nil {
+	if err := w.mayReplace(v, append(v.damaged(best), newer...)); err != nil {
 		return err
 	}
 	var k, n int
@@ -242,6 +242,9 @@ func (w *writing) mayReplace(v *survey, newer []*version) error {
 			} else {
 				elsewhere[s.num] = true
 			}
+		}
+		for slot := range v.dropped { // damaged here is not away
+			elsewhere[slot.num] = true
 		}
 		possible := 0
 		for num := range ver.header.Total {

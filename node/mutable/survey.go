@@ -280,11 +280,38 @@ func (v *survey) newer(best *version) []*version {
 	return list[:slices.IndexFunc(list, func(ver *version) bool { return ver.prefix == best.prefix })]
 }
 
-// highest is the highest sequence number of any share.
+// damaged lists versions newer than best of which damaged shares alone are here.
+// Their headers are signed: such a version exists, and may be whole elsewhere.
+// Without best there is nothing that could be taken for newer than it is.
+func (v *survey) damaged(best *version) []*version {
+	if best == nil {
+		return nil
+	}
+	known := v.versions()
+	var list []*version
+	for at, p := range v.dropped {
+		is := func(ver *version) bool { return ver.prefix == p }
+		if bytes.Compare(p[:], best.prefix[:]) <= 0 || slices.ContainsFunc(known, is) {
+			continue
+		}
+		i := slices.IndexFunc(list, is)
+		if i < 0 {
+			i = len(list)
+			list = append(list, &version{prefix: p, header: p.header()})
+		}
+		list[i].shares = append(list[i].shares, &share{server: at.server, num: at.num, prefix: p})
+	}
+	return list
+}
+
+// highest is the highest sequence number of any share, damaged or not.
 func (v *survey) highest() uint64 {
 	var h uint64
 	for _, s := range v.shares {
 		h = max(h, s.header.Seqnum)
+	}
+	for _, p := range v.dropped {
+		h = max(h, p.header().Seqnum)
 	}
 	return h
 }
