@@ -63,8 +63,13 @@ func overwrite(r *http.Request) (dirnode.Overwrite, error) {
 	return dirnode.Never, nil
 }
 
-// format reads format= and mutable=; "" when neither says anything.
+// format reads format= and mutable=; "" when neither says anything. Everything
+// that makes files calls it, so it also refuses what would make another file than
+// was asked for.
 func format(r *http.Request) (string, error) {
+	if arg(r, "private-key") != "" {
+		return "", &webError{http.StatusNotImplemented, "private-key= is not supported yet"}
+	}
 	s := arg(r, "format")
 	if s == "" {
 		mutable, err := boolean(arg(r, "mutable"), false)

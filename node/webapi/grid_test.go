@@ -310,6 +310,8 @@ func TestUnsupportedKinds(t *testing.T) {
 		}
 	}
 	n.do(501, "PUT", uri(mdmf.Text()), "x")
+	n.do(501, "PUT", "/uri?format=MDMF", "x")
+	n.do(501, "PUT", "/uri?format=SDMF&private-key=x", "x")
 	n.do(501, "PUT", uri(caps.DirMDMFWrite{MDMFWrite: mdmf}.Text(), "x"), "x")
 }
 
