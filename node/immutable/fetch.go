@@ -123,7 +123,8 @@ func (f *File) measure(ctx context.Context) (shape, error) {
 	if s, ok := f.known(); ok {
 		return s, nil
 	}
-	err := f.gather(ctx, f.cap.Needed, 1, 0, func(_ context.Context, r *remote) ([]byte, error) {
+	from, total := f.opening()
+	err := f.gather(ctx, f.cap.Needed, 1, int(total-from), func(_ context.Context, r *remote) ([]byte, error) {
 		// Not the call's context: the shares that are not first will be wanted, too.
 		return nil, r.prepare(f.ctx)
 	}, nil)

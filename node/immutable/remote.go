@@ -155,17 +155,11 @@ func isCorrupt(err error) bool { return errors.Is(err, errCorrupt) || errors.Is(
 // before the blocks, at the places where Tahoe puts it. When the guess is wrong,
 // later reads go to the server.
 func (r *remote) prefetch(ctx context.Context) error {
-	s := r.f.guess()
-	l := newLayout(s)
-	total := shareSize(s, l)
-	if total <= wholeShare {
+	from, total := r.f.opening()
+	if from == 0 {
 		data, err := r.fetch(ctx, 0, total+4096)
 		r.spans = []span{{0, data}}
 		return err
-	}
-	from := l.crypttext + uint64(hashtree.FirstLeaf(s.segments))*hashSize
-	if total-from > wholeTail {
-		from = l.chain
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	spans := make([]span, 2)
@@ -187,6 +181,22 @@ func (r *remote) prefetch(ctx context.Context) error {
 	}
 	r.spans = spans
 	return nil
+}
+
+// opening is the part of a share of total bytes that is read first, beside the
+// header: from where to its end.
+func (f *File) opening() (from, total uint64) {
+	s := f.guess()
+	l := newLayout(s)
+	total = shareSize(s, l)
+	if total <= wholeShare {
+		return 0, total
+	}
+	from = l.crypttext + uint64(hashtree.FirstLeaf(s.segments))*hashSize
+	if total-from > wholeTail {
+		from = l.chain
+	}
+	return from, total
 }
 
 // introduce checks header, UEB and share hash chain.

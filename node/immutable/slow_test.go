@@ -88,6 +88,19 @@ func TestSlowLine(t *testing.T) {
 				if most := len(data) * 101 / 100; down.bytes > most {
 					t.Errorf("%d bytes came down the second time, for %d", down.bytes, len(data))
 				}
+				// Small files are read whole, in one go.
+				var small []caps.Cap
+				for i := range 20 {
+					small = append(small, mustUpload(t, c, data[:240_000+i]).Cap)
+				}
+				c = newClient(t, g, 3, 10, 10)
+				down.bytes = 0
+				for i, cp := range small {
+					mustDownload(t, c, cp, data[:240_000+i])
+				}
+				if most := 20 * 240_000 * 13 / 10; down.bytes > most {
+					t.Errorf("%d bytes came down for twenty small files of %d", down.bytes, 240_000)
+				}
 			})
 		})
 	}
