@@ -210,6 +210,9 @@ func (f *Folder) watchLoop(ctx context.Context, events chan<- scan.Event) {
 			f.mu.Unlock()
 			err := scan.Watch(here, f.Dir(), events, func() { f.setWatch(nil) })
 			stop()
+			if ctx.Err() != nil {
+				return
+			}
 			if err == nil {
 				err, pause = scan.ErrWatch, min(pause, 10*time.Second)
 			}
