@@ -76,7 +76,7 @@ type AcceptOptions struct {
 	Progress func(Stage)
 	// Reply makes the newcomer's keys, keeps the settings and returns what the
 	// inviter shall know. It may be called again after a crash. An error
-	// refuses the invite, and Accept returns it.
+	// refuses the invite, unless it wraps ErrNotNow, and Accept returns it.
 	Reply func(context.Context, message.Settings) (message.Acknowledgement, error)
 	// Patience is how long silence lasts before the inviter counts as
 	// offline; five seconds if zero.
@@ -105,7 +105,7 @@ func Accept(ctx context.Context, options AcceptOptions) (message.Settings, error
 		a.runners.Go(func() { t.done <- t.session.Run(running) })
 	}
 	settings, err := a.run(ctx)
-	if ctx.Err() != nil && err != nil || errors.Is(err, wormhole.ErrUnreachable) || errors.Is(err, wormhole.ErrSave) {
+	if err != nil && (ctx.Err() != nil || errors.Is(err, ErrNotNow) || errors.Is(err, wormhole.ErrSave) || a.resumed && errors.Is(err, wormhole.ErrUnreachable)) {
 		return settings, err // not the exchange's end: the state file is for the next try
 	}
 	return settings, errors.Join(err, a.forget())
@@ -164,6 +164,8 @@ type acceptance struct {
 	runners sync.WaitGroup
 	seen    chan *try // whose other side has spoken
 
+	// resumed: an earlier try may have claimed the number already.
+	resumed bool
 	// missed are the public mailboxes that could not be asked.
 	missed error
 
@@ -184,11 +186,11 @@ type try struct {
 func (a *acceptance) prepare(ctx context.Context, mailboxes []string) error {
 	a.options.Progress(StageConnecting)
 	a.kept = map[string]wormhole.State{}
-	resumed, err := a.restore(mailboxes)
-	if err != nil {
+	var err error
+	if a.resumed, err = a.restore(mailboxes); err != nil {
 		return err
 	}
-	if !resumed {
+	if !a.resumed {
 		if mailboxes, err = a.find(ctx, mailboxes); err != nil {
 			return err
 		}
@@ -350,7 +352,7 @@ func (a *acceptance) run(ctx context.Context) (message.Settings, error) {
 	}
 	s := t.session
 	settings, err := a.exchange(ctx, t)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, ErrNotNow) {
 		return settings, err
 	}
 	var refused *message.Refusal

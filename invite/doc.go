@@ -50,6 +50,10 @@ var (
 	// confirmed it. The newcomer may or may not be a member yet; accepting
 	// again with the same state file goes on from there.
 	ErrUnconfirmed = errors.New("the inviter has not confirmed yet")
+	// ErrNotNow is what AcceptOptions.Reply's error wraps when the newcomer can
+	// mend what is wrong: the invite is not refused, and accepting again with
+	// the same state file goes on from there.
+	ErrNotNow = errors.New("the invite waits for another try")
 	// ErrExpires: an invite must live between a minute and the longest time
 	// that Offer allows.
 	ErrExpires = errors.New("an invite lives between one minute and 31 days")

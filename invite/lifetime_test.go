@@ -3,6 +3,7 @@ package invite
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
@@ -188,6 +189,30 @@ func TestUnreachableKeepsTheStateFile(t *testing.T) {
 	h.until(issued.ID, Done)
 	if _, err := os.Stat(state); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the state file is still there: %v", err)
+	}
+}
+
+// What the newcomer can mend does not spend the code.
+func TestNotNow(t *testing.T) {
+	h := newHouse(t)
+	issued := h.offer(Options{Folder: "photos", OwnMailbox: true})
+	state := filepath.Join(t.TempDir(), "join.json")
+	for _, mend := range []error{fmt.Errorf("Tor only: %w", ErrNotNow), nil} {
+		_, err := accept(t, issued.Link.Text(), func(o *AcceptOptions) {
+			o.StateFile = state
+			o.Reply = func(ctx context.Context, s message.Settings) (message.Acknowledgement, error) {
+				if mend != nil {
+					return message.Acknowledgement{}, mend
+				}
+				return answer(ctx, s)
+			}
+		})
+		if !errors.Is(err, mend) {
+			t.Errorf("got %v, want %v", err, mend)
+		}
+	}
+	if v := h.until(issued.ID, Done); !v.Acknowledged || h.count() != 1 {
+		t.Errorf("%+v, %d members", v, h.count())
 	}
 }
 

@@ -109,7 +109,7 @@ func (e *env) join(ctx context.Context, o joinOptions) (err error) {
 			e.describe(s)
 			folder, err := e.folderPlace(ctx, s, o)
 			if err != nil {
-				return message.Acknowledgement{}, err
+				return message.Acknowledgement{}, fmt.Errorf("%w: %w", err, invite.ErrNotNow)
 			}
 			return j.Accept(ctx, s, folder)
 		},
@@ -246,7 +246,7 @@ func freePlace(place string) string {
 
 // joinError gives every failure that a newcomer can meet its hint.
 func joinError(err error) error {
-	again := "ask the inviter for a new code"
+	const again, stillGood = "ask the inviter for a new code", "the code is still good on this machine"
 	switch {
 	case errors.Is(err, wormhole.ErrWrongCode), errors.Is(err, wormhole.ErrFailed):
 		return ui.Fail(ui.ExitInvite, "it was mistyped, by you or by somebody else, and is spent by that: "+again, err)
@@ -263,15 +263,17 @@ func joinError(err error) error {
 	case errors.Is(err, wormhole.ErrUnreachable):
 		return ui.Fail(ui.ExitFailed, "is the mailbox's address right, and is it running? nothing was spent: try again", err)
 	case errors.Is(err, daemon.ErrNotEmpty):
-		return ui.Fail(ui.ExitFailed, "this code is spent: "+again+", and name another directory: warren join CODE DIR", err)
+		return ui.Fail(ui.ExitFailed, "name another directory: warren join CODE DIR ("+stillGood+")", err)
 	case errors.Is(err, daemon.ErrOtherGrid):
-		return ui.Fail(ui.ExitFailed, "join with a node directory of its own: warren -d DIR join CODE", err)
+		return ui.Fail(ui.ExitFailed, "this code is spent: "+again+", and join with a node directory of its own: warren -d DIR join CODE", err)
 	case errors.Is(err, daemon.ErrTorOnly):
-		return ui.Fail(ui.ExitTor, "leave --direct away", err)
+		return ui.Fail(ui.ExitTor, "leave --direct away ("+stillGood+")", err)
 	case errors.Is(err, syscall.ENOSPC):
 		return ui.Fail(ui.ExitFailed, "make room on that disk; this code is spent: "+again, err)
 	case errors.Is(err, fs.ErrPermission):
-		return ui.Fail(ui.ExitFailed, "name directories that you may write to", err)
+		return ui.Fail(ui.ExitFailed, "name directories that you may write to ("+stillGood+")", err)
+	case errors.Is(err, invite.ErrNotNow):
+		return ui.Fail(ui.ExitFailed, "run the same command again: "+stillGood, err)
 	}
 	var field *message.FieldError
 	if errors.As(err, &field) {

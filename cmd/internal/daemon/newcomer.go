@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"warren/cmd/internal/gateway"
+	"warren/invite"
 	"warren/invite/message"
 	"warren/magicfolder"
 	"warren/node/config"
@@ -102,8 +103,14 @@ func (j *Newcomer) Close() error {
 
 // Accept keeps the settings: it makes the node directory, registers the folder at
 // place, and returns what the inviter shall know. Nothing is half made: the
-// directory appears whole, and what is there from a try before is used.
+// directory appears whole, and what is there from a try before is used. What another
+// try can do better wraps invite.ErrNotNow.
 func (j *Newcomer) Accept(ctx context.Context, s message.Settings, place string) (ack message.Acknowledgement, err error) {
+	defer func() {
+		if errors.Is(err, ErrTorOnly) || errors.Is(err, ErrNotEmpty) || errors.Is(err, fs.ErrPermission) {
+			err = fmt.Errorf("%w: %w", err, invite.ErrNotNow)
+		}
+	}()
 	if j.Direct && (s.HideIP || s.Ours != nil && s.Ours.Tor == message.TorOnly) {
 		return ack, ErrTorOnly
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"warren/invite"
 	"warren/invite/message"
 	"warren/node/caps"
 	"warren/node/config"
@@ -111,7 +112,7 @@ func TestNewcomerWithoutTorKeepsItsTor(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	s.HideIP = true
-	if _, err := j.Accept(t.Context(), s, ""); !errors.Is(err, ErrTorOnly) {
+	if _, err := j.Accept(t.Context(), s, ""); !errors.Is(err, ErrTorOnly) || !errors.Is(err, invite.ErrNotNow) {
 		t.Errorf("a grid for members on Tor only: %v", err)
 	}
 }
