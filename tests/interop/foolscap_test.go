@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,7 +133,8 @@ func callee(t testing.TB) *foolscap.Object {
 		case "echo":
 			return c.Args.Positional, nil
 		case "fail":
-			return nil, &foolscap.Failure{Class: "app.Sorry", Message: "sorry"}
+			// Cut to what Foolscap takes, it must still be UTF-8.
+			return nil, &foolscap.Failure{Class: "app.Sorry", Message: "\xff!" + strings.Repeat("\u00e9", 600)}
 		case "back":
 			r, ok := c.Args.Positional[0].(*foolscap.Remote)
 			if !ok {
@@ -157,7 +159,7 @@ func callee(t testing.TB) *foolscap.Object {
 // callFoolscap calls the real Foolscap.
 func callFoolscap(t *testing.T, tub *foolscap.Tub, f furl.FURL) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	r, err := tub.Reference(ctx, f)
 	if err != nil {

@@ -84,7 +84,8 @@ func nextAnnouncement(t testing.TB, got <-chan introducer.Announcement) introduc
 	select {
 	case a := <-got:
 		return a
-	case <-time.After(time.Minute):
+	// A real node that has lost its introducer tries again after 1, 3, 7, 20, 55 s..
+	case <-time.After(3 * time.Minute):
 		t.Fatal("no announcement came")
 	}
 	panic("unreachable")
@@ -164,7 +165,7 @@ func TestRealIntroducer(t *testing.T) {
 	if ours.KeyID != introducer.KeyID(our) || ours.Nickname != "warr\u00e9n" {
 		t.Errorf("our announcement came back as %v", ours)
 	}
-	Eventually(t, 30*time.Second, "the real client lists our server", func() error {
+	Eventually(t, 2*time.Minute, "the real client lists our server", func() error {
 		if nickname := welcomeServers(t, client)[introducer.KeyID(our)]; nickname != "warr\u00e9n" {
 			return fmt.Errorf("nickname %q", nickname)
 		}
@@ -173,14 +174,14 @@ func TestRealIntroducer(t *testing.T) {
 	compareCaches(t, cache, client.Dir)
 
 	// The introducer restarts, having forgotten everything.
-	in.Stop(20 * time.Second)
+	in.Stop(time.Minute)
 	Start(t, Tahoe(t), "run", "--allow-stdin-close", in.Dir)
 	later, _, _ := ourClient(t, parseFURL(t, in.FURL), "")
 	gotLater := subscribe(later)
 	for range 2 {
 		nextAnnouncement(t, gotLater)
 	}
-	Eventually(t, time.Minute, "our subscriber is back", func() error {
+	Eventually(t, 3*time.Minute, "our subscriber is back", func() error {
 		if s := subscriber.Status(); !s.Ready || s.LastError != nil {
 			return fmt.Errorf("ready: %v, last error: %v", s.Ready, s.LastError)
 		}
@@ -205,7 +206,7 @@ func compareCaches(t *testing.T, our, clientDir string) {
 		}
 		return out
 	}
-	Eventually(t, 20*time.Second, "the caches agree", func() error {
+	Eventually(t, time.Minute, "the caches agree", func() error {
 		a, b := entries(our), entries(theirs)
 		if len(a) != 2 || !reflect.DeepEqual(a, b) {
 			return fmt.Errorf("ours\n%v\ntheirs\n%v", a, b)
@@ -266,13 +267,13 @@ func TestOurIntroducer(t *testing.T) {
 	}
 	in.stop()
 	in = startOur(t, cert, address)
-	Eventually(t, time.Minute, "the real server publishes again", func() error {
+	Eventually(t, 3*time.Minute, "the real server publishes again", func() error {
 		if n := len(in.server.Announcements()); n != 1 {
 			return fmt.Errorf("%d announcements", n)
 		}
 		return nil
 	})
-	Eventually(t, time.Minute, "both subscribe again", func() error {
+	Eventually(t, 3*time.Minute, "both subscribe again", func() error {
 		if n := len(in.server.Subscribers()); n != 2 {
 			return fmt.Errorf("%d subscribers", n)
 		}
