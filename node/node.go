@@ -115,7 +115,7 @@ func (n *Node) open() (err error) {
 	if n.Files, err = immutable.New(immutable.Config{
 		Servers: n.Grid, Needed: s.Client.Needed, Happy: s.Client.Happy, Total: s.Client.Total,
 		SegmentSize: int(s.Client.MaxSegmentSize), Convergence: n.secrets.convergence, LeaseSecret: n.secrets.lease,
-		TempDir: n.tempDir(),
+		TempDir: s.TempDir,
 	}); err != nil {
 		return err
 	}
@@ -132,18 +132,10 @@ func (n *Node) open() (err error) {
 	return nil
 }
 
-// tempDir holds bodies on their way; what an earlier run left there goes.
-func (n *Node) tempDir() string {
-	dir := n.Config.Settings.TempDir
-	if dir == "" {
-		dir = n.Config.Path("tmp")
-	}
-	return dir
-}
-
 // Start listens and begins to connect.
 func (n *Node) Start(ctx context.Context) error {
-	if err := os.MkdirAll(n.tempDir(), 0o700); err != nil {
+	// Bodies on their way go there.
+	if err := os.MkdirAll(n.Config.Settings.TempDir, 0o700); err != nil {
 		return err
 	}
 	if err := n.listen(ctx); err != nil {

@@ -42,16 +42,7 @@ func TestBadCodes(t *testing.T) {
 		_, _, args := h.joinArgs(name, code, more...)
 		return h.do(t, args...)
 	}
-	state := func(id string, want invite.State) invite.Invite {
-		var v invite.Invite
-		interop.Eventually(t, 90*time.Second, "the invite being "+string(want), func() error {
-			if v = op.invited(t, id); v.State != want {
-				return fmt.Errorf("%s (%s)", v.State, v.Reason)
-			}
-			return nil
-		})
-		return v
-	}
+	state := func(id string, want invite.State) invite.Invite { return op.becomes(t, id, want) }
 
 	for _, bad := range []string{"crossover-clamshell", "7", "7-", "seven-crossover-clamshell", "7-crossover clamshell", "7-crossover-clamshel", "7-cross/over-clamshell", "warren:7-crossover-clamshell@http://x/", "-7-crossover-clamshell"} {
 		wantError(t, h.do(t, "-d", h.path("x"), "join", "--direct", "--yes", "--", bad), 7, "", "a code is a number and words, as in 7-crossover-clamshell")
@@ -379,12 +370,9 @@ func TestFullDisk(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(tiny, "node")); err == nil {
 		t.Error("a node directory was left half made")
 	}
-	interop.Eventually(t, time.Minute, "the operator told", func() error {
-		if v := op.invited(t, is.ID); v.State != invite.Failed || !strings.Contains(v.Reason, "newcomer") {
-			return fmt.Errorf("%s (%s)", v.State, v.Reason)
-		}
-		return nil
-	})
+	if v := op.becomes(t, is.ID, invite.Failed); !strings.Contains(v.Reason, "newcomer") {
+		t.Errorf("the operator hears %q", v.Reason)
+	}
 
 	// Room enough to become a member, too little to run: it can go on later.
 	is = op.invite(t, "carol", "docs")
@@ -392,9 +380,7 @@ func TestFullDisk(t *testing.T) {
 	if r.code != 1 || !strings.Contains(r.out, "joined op") || !strings.Contains(r.err, "no space left on device\n  make room on that disk, then: warren -d ") {
 		t.Errorf("exit %d: %s%s", r.code, r.out, r.err)
 	}
-	if v := op.invited(t, is.ID); v.State != invite.Done {
-		t.Errorf("%s (%s)", v.State, v.Reason)
-	}
+	op.becomes(t, is.ID, invite.Done)
 	growSmall(t, small, "16m")
 	carol := &node{h: h, name: "carol", dir: filepath.Join(small, "node")}
 	carol.start(t)

@@ -334,6 +334,20 @@ func (n *node) invited(t testing.TB, id string) invite.Invite {
 	return invite.Invite{}
 }
 
+// becomes waits until the ledger calls an invite that. A newcomer may run before the
+// operator knows that the last word has arrived.
+func (n *node) becomes(t testing.TB, id string, want invite.State) invite.Invite {
+	t.Helper()
+	var v invite.Invite
+	interop.Eventually(t, 2*time.Minute, "the invite being "+string(want), func() error {
+		if v = n.invited(t, id); v.State != want {
+			return fmt.Errorf("%s (%s)", v.State, v.Reason)
+		}
+		return nil
+	})
+	return v
+}
+
 // joinArgs are a newcomer's command: its node directory and folder are NAME and
 // NAME-folder.
 func (h *house) joinArgs(name, code string, more ...string) (*node, string, []string) {

@@ -233,7 +233,7 @@ func TestOperatorAwayWhenTheNewcomerComes(t *testing.T) {
 	op.start(t)
 	bob.answers(t)
 	holds(t, folder, map[string]string{"hello": "world"})
-	if v := op.invited(t, is.ID); v.State != invite.Done || !v.Acknowledged {
+	if v := op.becomes(t, is.ID, invite.Done); !v.Acknowledged {
 		t.Errorf("%+v", v)
 	}
 	op.participants(t, "docs", "op", "bob")

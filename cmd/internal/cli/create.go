@@ -276,7 +276,7 @@ func (e *env) survey(ctx context.Context) (int, *torutil.Counts, error) {
 	defer handle.Close()
 	n, err := node.Survey(ctx, cfg, node.Options{Network: network, Local: handle.Local, Program: "warren/" + e.version})
 	counts := network.Counts()
-	if err == nil && cfg.Settings.Storage.Enabled {
+	if err == nil && cfg.Settings.Storage.Offered() {
 		n++ // the node itself
 	}
 	return n, &counts, err
