@@ -21,8 +21,15 @@ func (f *Folder) belowDeletes(lines map[string][]state.Stashed, now time.Time) (
 		return nil, nil
 	}
 	wait, going := map[string]bool{}, map[string]bool{}
-	for key := range lines {
+	for key, line := range lines {
+		exists := !line[len(line)-1].Deleted
 		for dir := path.Dir(key); dir != "."; dir = path.Dir(dir) {
+			if exists && f.isFile(dir, lines[dir]) {
+				// Something lies below it, so its delete is about to be captured: the
+				// scan takes the two in any order.
+				wait[key] = true
+				break
+			}
 			is, known := going[dir]
 			if !known {
 				var err error
@@ -38,6 +45,15 @@ func (f *Folder) belowDeletes(lines map[string][]state.Stashed, now time.Time) (
 		}
 	}
 	return wait, nil
+}
+
+// isFile says whether a path is a file by all that has been captured so far.
+func (f *Folder) isFile(key string, line []state.Stashed) bool {
+	if len(line) > 0 {
+		return !line[len(line)-1].Deleted
+	}
+	rec, _, err := f.load(key)
+	return err == nil && rec.Disk != nil
 }
 
 // isGoing says whether a path is a file that we delete and others may still have.

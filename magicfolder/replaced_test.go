@@ -48,6 +48,37 @@ func TestFileBecomesDirectory(t *testing.T) {
 	}
 }
 
+// The scan may come to the new file first, and to the delete only later.
+func TestFileBecomesDirectoryBeforeItsDeleteIsSeen(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice", true), w.add("bob", true)
+	for _, p := range w.parties {
+		p.f.opt.Linger = 10 * time.Second
+	}
+	a.write("f", "a file")
+	a.write("g", "another")
+	w.settle()
+	a.write("g", "edited, not published")
+	a.f.scan(t.Context())
+	for _, name := range []string{"f", "g"} {
+		a.remove(name)
+		a.write(name+"/sub", "in a directory")
+		a.f.keys.try(name) // somebody works on it
+	}
+	a.scan()
+	a.poll()
+	for _, name := range []string{"f", "g"} {
+		if a.head(name+"/sub") != "" {
+			t.Errorf("%s/sub was published before the delete of %s was captured", name, name)
+		}
+		a.f.keys.unlock(name)
+	}
+	w.settle()
+	w.settle()
+	b.has(map[string]string{"f/sub": "in a directory", "g/sub": "in a directory"})
+	w.current()
+}
+
 // A name that the disk has in NFD is told in NFC and stays what it is here.
 func TestDecomposedName(t *testing.T) {
 	w := newWorld(t)
