@@ -30,9 +30,10 @@ func getInfo(c *bine.Conn, key string) (string, error) {
 }
 
 // parseListeners reads net/listeners/socks: quoted strings with spaces between,
-// one for each SocksPort, "127.0.0.1:9050" or "unix:/run/tor/socks". Ports on
-// loopback come first, then sockets. Ports on other addresses (Tails and Whonix
-// have them, for other machines) are left out when tor is on this machine.
+// one for each SocksPort, "127.0.0.1:9050" or "unix:/run/tor/socks". Of a tor on
+// this machine they are ports on loopback, then sockets; those on other addresses
+// (Tails and Whonix have them, for other machines) are left out. Of a tor elsewhere
+// they are the others: what listens on our loopback is not that tor.
 func parseListeners(s string, local bool) ([]Address, error) {
 	var loopback, sockets, others []Address
 	for s = strings.TrimLeft(s, " "); s != ""; s = strings.TrimLeft(s, " ") {
@@ -72,11 +73,10 @@ func parseListeners(s string, local bool) ([]Address, error) {
 			others = append(others, a)
 		}
 	}
-	all := append(loopback, sockets...)
 	if !local {
-		all = append(all, others...)
+		return others, nil
 	}
-	return all, nil
+	return append(loopback, sockets...), nil
 }
 
 // isLocal says that a control port is on this machine.

@@ -19,7 +19,7 @@ func TestParseListeners(t *testing.T) {
 			[]Address{tcp("127.0.0.1:9050"), tcp("127.0.0.1:9061"), tcp("127.0.0.1:9062"), tcp("127.0.0.1:9150")}},
 		// Whonix: the gateway's address is for other machines.
 		{`"10.152.152.10:9050" "127.0.0.1:9050"`, true, []Address{tcp("127.0.0.1:9050")}},
-		{`"10.152.152.10:9050"`, false, []Address{tcp("10.152.152.10:9050")}},
+		{`"10.152.152.10:9050" "127.0.0.1:9050" "0.0.0.0:9051" "unix:/run/tor/socks"`, false, []Address{tcp("10.152.152.10:9050")}},
 		{`"unix:/run/tor/socks" "127.0.0.1:9050"`, true, []Address{tcp("127.0.0.1:9050"), {"unix", "/run/tor/socks"}}},
 		{`"unix:\"/run/with space/socks\""`, true, []Address{{"unix", "/run/with space/socks"}}},
 		{`"0.0.0.0:9050" "[::]:9051"`, true, []Address{tcp("127.0.0.1:9050"), tcp("[::1]:9051")}},
@@ -103,7 +103,7 @@ func FuzzReplies(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		parseBootstrap(s)
 		parsePortFile(s)
-		all, err := parseListeners(s, false)
+		all, err := parseListeners(s, true)
 		if err != nil {
 			return
 		}
@@ -114,7 +114,7 @@ func FuzzReplies(f *testing.F) {
 			if a.Network != "tcp" {
 				continue
 			}
-			again, err := parseListeners(`"`+a.Address+`"`, false)
+			again, err := parseListeners(`"`+a.Address+`"`, true)
 			if err != nil || len(again) != 1 || again[0] != a {
 				t.Fatalf("%q -> %v -> %v, %v", s, a, again, err)
 			}

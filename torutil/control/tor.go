@@ -290,7 +290,7 @@ func (t *Tor) SOCKS() ([]Address, error) {
 		return nil, notReady(hint, err)
 	}
 	if len(t.session.socks) == 0 {
-		return nil, notReady("give it a SocksPort", errors.New("this tor has no SOCKS port on this machine"))
+		return nil, notReady("give it a SocksPort, or name one in [tor] socks.port", errors.New("this tor has no SOCKS port on this machine"))
 	}
 	return t.session.socks, nil
 }
