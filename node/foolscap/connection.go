@@ -26,6 +26,9 @@ const (
 	// writeTimeout is how long a peer may take to accept writeChunk bytes.
 	writeTimeout = 2 * time.Minute
 	writeChunk   = 64 << 10
+	// decisionLost is how long a new connection may be silent before a second one by
+	// a peer that has not heard of it replaces it.
+	decisionLost = 20 * time.Second
 	// waitingMessages is how much of a peer's calls waits or runs at once, in
 	// messages of the largest size; then it is not read.
 	waitingMessages = 2
@@ -43,7 +46,8 @@ type connection struct {
 	conn net.Conn
 	agreed
 	decoder  *banana.Decoder
-	received atomic.Int64        // when data last came, Unix nanoseconds
+	born     int64               // when it was made, Unix nanoseconds
+	received atomic.Int64        // when data last came; born if none has come
 	room     *semaphore.Weighted // for the calls of the peer that wait or run
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -75,7 +79,8 @@ func newConnection(t *Tub, conn net.Conn, r *bufio.Reader, peer, hint string, a 
 		exports: map[int64]*export{}, exported: map[*Object]*export{}, imports: map[int64]*imported{},
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.received.Store(time.Now().UnixNano())
+	c.born = time.Now().UnixNano()
+	c.received.Store(c.born)
 	vocabulary, _ := banana.Initial(a.vocabulary) // known: negotiated
 	limits := t.config.Limits
 	if hint != "" {
@@ -123,6 +128,12 @@ func (c *connection) reason() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.err
+}
+
+// unheard says that the peer has been silent since negotiation for longer than one
+// that had heard our decision would be: whoever connects wants something.
+func (c *connection) unheard() bool {
+	return c.received.Load() == c.born && time.Since(time.Unix(0, c.born)) > decisionLost
 }
 
 // activity notes when data came in.

@@ -190,7 +190,7 @@ func (t *Tub) decide(secure *tls.Conn, theirs map[string]string, peer string, ma
 	}
 	c := made(agreed{vocabulary: vocabulary, peerIncarnation: theirs["my-incarnation"]})
 	err = t.attach(c, func(existing *connection) error {
-		if existing != nil && !replaces(theirs, existing.agreed, t.incarnation) {
+		if existing != nil && !replaces(theirs, existing.agreed, t.incarnation, existing.unheard()) {
 			return ErrDuplicate
 		}
 		c.seqnum = t.lastSeqnum[peer] + 1

@@ -190,8 +190,13 @@ func TestReplaces(t *testing.T) {
 		if c.last != "" {
 			h["last-connection"] = c.last
 		}
-		if got := replaces(h, existing, "me"); got != c.want {
+		if got := replaces(h, existing, "me", false); got != c.want {
 			t.Errorf("%q %q: %v", c.incarnation, c.last, got)
+		}
+		// Over the existing one nothing was ever heard.
+		want := c.want || c.incarnation == "peer" && (c.last == "none 0" || c.last == "me 4")
+		if got := replaces(h, existing, "me", true); got != want {
+			t.Errorf("unheard, %q %q: %v", c.incarnation, c.last, got)
 		}
 	}
 }
@@ -327,7 +332,7 @@ func FuzzBlock(f *testing.F) {
 		checkVersion(block)
 		chooseVocabulary(block)
 		parseDecision(block)
-		replaces(block, agreed{}, "x")
+		replaces(block, agreed{}, "x", true)
 		again, err := parseBlock(strings.TrimSuffix(formatBlock(block), "\r\n\r\n"))
 		if err != nil || !reflect.DeepEqual(again, block) {
 			t.Fatalf("%q became %q, %v", block, again, err)

@@ -119,8 +119,11 @@ func parseDecision(block map[string]string) (a agreed, current string, err error
 
 // replaces is the master's verdict on a second connection with a tub: whether the
 // hello shows that the existing one is dead (negotiate.py,
-// compareOfferAndExisting).
-func replaces(hello map[string]string, existing agreed, incarnation string) bool {
+// compareOfferAndExisting). One difference: Foolscap refuses a peer that has not
+// heard of the existing connection until TCP gives that up; here, unheard, that
+// nothing was ever heard over it, shows that our decision was lost on a circuit
+// that has stalled.
+func replaces(hello map[string]string, existing agreed, incarnation string, unheard bool) bool {
 	last, told := hello["last-connection"]
 	peer := hello["my-incarnation"]
 	if peer == "" || !told {
@@ -132,11 +135,14 @@ func replaces(hello map[string]string, existing agreed, incarnation string) bool
 	master, seqnum, _ := strings.Cut(last, " ")
 	switch master {
 	case "none":
-		return false // It has not heard of the existing one yet: parallel attempts.
+		return unheard // It has not heard of the existing one yet: parallel attempts.
 	case incarnation:
 	default:
 		return true // It last talked to our past life, so never heard of this one.
 	}
 	n, err := strconv.ParseUint(seqnum, 10, 64)
-	return err == nil && n == existing.seqnum // It knows of it, and connects anyway.
+	if err != nil || n > existing.seqnum {
+		return false
+	}
+	return n == existing.seqnum || unheard // It knows of it, and connects anyway.
 }
