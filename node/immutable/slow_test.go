@@ -21,7 +21,7 @@ type line struct {
 func newLine(second int) *line { return &line{turn: make(chan struct{}, 1), second: second} }
 
 func (l *line) carry(ctx context.Context, n int) error {
-	const packet = 4096
+	const packet = 8192
 	for ; n > 0; n -= packet {
 		select {
 		case l.turn <- struct{}{}:

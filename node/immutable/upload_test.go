@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"runtime"
 	"slices"
@@ -179,6 +181,26 @@ func TestSourceThatFails(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		}
+	}
+}
+
+// The same from the real thing: a client that dies in a chunked request.
+func TestBrokenRequestsAreNotStored(t *testing.T) {
+	c := newClient(t, newGrid(t, 3), 2, 3, 3)
+	got := make(chan error, 1)
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		// Not the request's context, which may, or may not, end in time.
+		_, err := c.Upload(t.Context(), r.Body, r.ContentLength)
+		got <- err
+	}))
+	defer srv.Close()
+	resp, err := srv.Client().Post(srv.URL, "", io.MultiReader(bytes.NewReader(pattern(2<<20)), &failingReader{}))
+	if err == nil {
+		resp.Body.Close()
+		t.Error("the request went through")
+	}
+	if err := <-got; !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("half a request: %v", err)
 	}
 }
 
