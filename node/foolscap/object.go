@@ -22,7 +22,9 @@ type Object struct {
 // Handler answers calls. It is called for one call at a time for each object and
 // connection, at the same time for different ones. The context ends with the
 // connection. The references among the arguments are the handler's: it releases
-// those that it does not keep.
+// those that it does not keep. A peer that has more calls under way than may wait is
+// not read, so a handler that waits for an answer from its own caller may wait until
+// the connection is given up.
 type Handler interface {
 	Handle(ctx context.Context, c Call) (answer any, err error)
 }
