@@ -238,6 +238,9 @@ func introducerSummary(s introducer.ClientStatus) string {
 	switch {
 	case s.Ready:
 		return "Connected to " + s.Hint
+	case s.Connected && s.LastError != nil:
+		// Something answers there, and not as an introducer does, or not yet.
+		return "Trying to connect: " + s.LastError.Error()
 	case s.Trying, s.Connected:
 		return "Trying to connect"
 	case s.LastError != nil:
