@@ -80,7 +80,7 @@ func TestFoldersWithMagicFolder(t *testing.T) {
 	}
 
 	real.stop(t)
-	ours.run.Stop(20 * time.Second)
+	ours.run.Stop(time.Minute)
 	for _, s := range folders {
 		s.apart(t)
 	}

@@ -90,7 +90,7 @@ func failures(log string) string {
 // stop ends it as its user would; what it printed on its way out is of no interest.
 func (m *realMember) stop(t testing.TB) {
 	t.Helper()
-	m.run.Stop(20 * time.Second)
+	m.run.Stop(time.Minute)
 }
 
 func (m *realMember) request(ctx context.Context, method, path string, body any) ([]byte, error) {

@@ -210,7 +210,7 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 func (p *Process) Printed(pattern string) string {
 	p.t.Helper()
 	re, found := regexp.MustCompile(pattern), ""
-	Eventually(p.t, 30*time.Second, pattern, func() error {
+	Eventually(p.t, 2*time.Minute, pattern, func() error {
 		m := re.FindStringSubmatch(p.Output())
 		if m != nil {
 			found = m[len(m)-1]
@@ -236,7 +236,7 @@ func (p *Process) Ends() {
 	p.t.Helper()
 	select {
 	case <-p.Done():
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		p.t.Fatal("the program does not end")
 	}
 	if p.err != nil {
