@@ -327,9 +327,10 @@ func (n *node) until(t testing.TB, what string, limit time.Duration, cond func()
 	}
 }
 
-// patience is how long what crosses Tor is waited for: less than tor keeps a stream
-// whose circuit is stuck, since another circuit is tried after twenty seconds.
-const patience = 110 * time.Second
+// patience is how long what crosses Tor is waited for. A circuit that hangs while a
+// stream is opened costs twenty seconds (another is tried), one that hangs later a
+// minute for each question that was on its way, and the next try comes after a pause.
+const patience = 5 * time.Minute
 
 func (n *node) connected(t testing.TB, want int) {
 	t.Helper()
