@@ -212,7 +212,7 @@ func TestDishonestUploader(t *testing.T) {
 	}
 	var key [16]byte
 	var kept [][]byte
-	_, err = encode(t.Context(), s, key, coder, plaintext{r: bytes.NewReader(data)}, func(_ int, blocks [][]byte) error {
+	_, err = encode(t.Context(), s, coder, textOf(t, s, key, data), func(_ int, blocks [][]byte) error {
 		for _, b := range blocks {
 			kept = append(kept, bytes.Clone(b))
 		}

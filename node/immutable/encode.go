@@ -31,16 +31,37 @@ type plaintext struct {
 // maxInFlight bounds the memory for segments that are between two stages.
 const maxInFlight = 64 << 20
 
-// encode reads a file of this shape and hands the n blocks of each segment, in
-// order, to emit, which must be done with them when it returns. Reading and
-// encryption, erasure coding and hashing, and emit run side by side. It touches
-// no network.
-func encode(ctx context.Context, s shape, key [16]byte, coder *erasure.Coder, p plaintext, emit func(segment int, blocks [][]byte) error) (*proof, error) {
+// crypttext yields a file's ciphertext: it fills text with that of one segment,
+// without padding. It is called for one segment after the other, by one goroutine.
+type crypttext func(segment int, text []byte) error
+
+// encrypt is the crypttext of p under key, which must have this shape.
+func encrypt(s shape, key [16]byte, p plaintext) (crypttext, error) {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		return nil, err
 	}
 	stream := cipher.NewCTR(block, make([]byte, aes.BlockSize))
+	return func(i int, text []byte) error {
+		if _, err := io.ReadFull(p.r, text); err != nil {
+			if err == io.EOF || err == io.ErrUnexpectedEOF {
+				return fmt.Errorf("%w: it ends in segment %d of %d", ErrSourceChanged, i, s.segments)
+			}
+			return &sourceError{err}
+		}
+		if p.sums != nil && maphash.Bytes(p.seed, text) != p.sums[i] {
+			return fmt.Errorf("%w: segment %d of %d", ErrSourceChanged, i, s.segments)
+		}
+		stream.XORKeyStream(text, text)
+		return nil
+	}, nil
+}
+
+// encode codes the file of this shape whose crypttext next yields, and hands the n
+// blocks of each segment, in order, to emit, which must be done with them when it
+// returns. Next, erasure coding and hashing, and emit run side by side. It touches
+// no network.
+func encode(ctx context.Context, s shape, coder *erasure.Coder, next crypttext, emit func(segment int, blocks [][]byte) error) (*proof, error) {
 	whole := taghash.NewCrypttext()
 	segHashes := make([][32]byte, s.segments)
 	blockHashes := make([][32]byte, s.n*s.segments) // share after share
@@ -73,16 +94,9 @@ func encode(ctx context.Context, s shape, key [16]byte, coder *erasure.Coder, p 
 			}
 			sl.segment = i
 			text := sl.buf[:s.segmentLen(i)]
-			if _, err := io.ReadFull(p.r, text); err != nil {
-				if err == io.EOF || err == io.ErrUnexpectedEOF {
-					return fmt.Errorf("%w: it ends in segment %d of %d", ErrSourceChanged, i, s.segments)
-				}
-				return &sourceError{err}
+			if err := next(i, text); err != nil {
+				return err
 			}
-			if p.sums != nil && maphash.Bytes(p.seed, text) != p.sums[i] {
-				return fmt.Errorf("%w: segment %d of %d", ErrSourceChanged, i, s.segments)
-			}
-			stream.XORKeyStream(text, text)
 			whole.Write(text)
 			order <- sl // never blocks: as much room as slots
 			work <- sl

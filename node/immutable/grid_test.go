@@ -223,6 +223,16 @@ func mustDownload(t testing.TB, c *Client, cp caps.Cap, want []byte) {
 	}
 }
 
+// textOf is the crypttext of data.
+func textOf(t testing.TB, s shape, key [16]byte, data []byte) crypttext {
+	t.Helper()
+	next, err := encrypt(s, key, plaintext{r: bytes.NewReader(data)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
 // shares reads every share of a file off the servers.
 func (g *fakeGrid) shares(t testing.TB, si caps.StorageIndex) map[int][]byte {
 	t.Helper()

@@ -74,12 +74,7 @@ func (c *Client) attempt(ctx context.Context, src *source, key [16]byte, avoid m
 		return Result{}, err
 	}
 	defer release()
-	coder, err := c.coder(s.k, s.n)
-	if err != nil {
-		return Result{}, err
-	}
-	l := newLayout(s)
-	p, err := c.place(ctx, si, shareSize(s, l), avoid)
+	p, err := c.place(ctx, si, shareSize(s, newLayout(s)), avoid)
 	if err != nil {
 		return Result{}, err
 	}
@@ -90,34 +85,22 @@ func (c *Client) attempt(ctx context.Context, src *source, key [16]byte, avoid m
 		}
 	}
 
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	push := newPusher(ctx, p, l.header(s))
-	var pr *proof
 	r, err := src.pass()
+	var next crypttext
 	if err == nil {
-		pr, err = encode(ctx, s, key, coder, plaintext{r: r, sums: src.sums, seed: src.seed}, func(_ int, blocks [][]byte) error {
-			return push.blocks(blocks)
-		})
-	}
-	if err == nil {
-		err = push.finish(func(share int) []byte { return pr.tail(l, share) })
-	}
-	if err != nil {
-		cancel(err)
-	}
-	push.wait()
-	for id, e := range push.failed() {
-		avoid[id] = e
-	}
-	if err == nil {
-		err = push.unhappy()
+		next, err = encrypt(s, key, plaintext{r: r, sums: src.sums, seed: src.seed})
 	}
 	if err != nil {
 		p.abort(ctx)
 		return Result{}, err
 	}
-	push.abandonFailed(ctx)
+	pr, push, err := p.send(ctx, s, next, nil)
+	for id, e := range push.failed() {
+		avoid[id] = e
+	}
+	if err != nil {
+		return Result{}, err
+	}
 
 	stand := push.standing()
 	res := Result{
@@ -137,6 +120,41 @@ func (c *Client) attempt(ctx context.Context, src *source, key [16]byte, avoid m
 		slices.Sort(ids)
 	}
 	return res, nil
+}
+
+// send codes the file of this shape and writes the shares that p has room for.
+// Agree, if not nil, sees what the shares say of themselves before the first of
+// them is complete. Without an error so many stand that p's client is happy; else
+// none that is incomplete is left where servers could be told.
+func (p *placement) send(ctx context.Context, s shape, next crypttext, agree func(*proof) error) (*proof, *pusher, error) {
+	l := newLayout(s)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	push := newPusher(ctx, p, l.header(s))
+	var pr *proof
+	coder, err := p.client.coder(s.k, s.n)
+	if err == nil {
+		pr, err = encode(ctx, s, coder, next, func(_ int, blocks [][]byte) error { return push.blocks(blocks) })
+	}
+	if err == nil && agree != nil {
+		err = agree(pr)
+	}
+	if err == nil {
+		err = push.finish(func(share int) []byte { return pr.tail(l, share) })
+	}
+	if err != nil {
+		cancel(err)
+	}
+	push.wait()
+	if err == nil {
+		err = push.unhappy()
+	}
+	if err != nil {
+		p.abort(ctx)
+		return nil, push, err
+	}
+	push.abandonFailed(ctx)
+	return pr, push, nil
 }
 
 // claim waits until no other upload of this Client writes si.

@@ -130,7 +130,7 @@ func TestLayoutVersionTwo(t *testing.T) {
 		for i := range v.N {
 			shares[i] = l.header(s)
 		}
-		p, err := encode(t.Context(), s, chk.Key, coder, plaintext{r: bytes.NewReader(plain)}, func(_ int, blocks [][]byte) error {
+		p, err := encode(t.Context(), s, coder, textOf(t, s, chk.Key, plain), func(_ int, blocks [][]byte) error {
 			for i, b := range blocks {
 				shares[i] = append(shares[i], b...)
 			}
