@@ -11,6 +11,8 @@
 // it was before or after, or absent. Reads return share data, never leases. No
 // start-up scan: a server is ready when its backend is.
 //
-// Lacking on purpose: expiry of leases and cancelling them (Tahoe serves neither
-// over HTTPS), statistics.
+// Whoever keeps house looks at the shares with Survey and ends them with Remove
+// (package expire decides which); Statistics counts what was done.
+//
+// Lacking on purpose: cancelling leases, which Tahoe serves to nobody over HTTPS.
 package storage

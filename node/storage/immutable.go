@@ -46,6 +46,7 @@ func (ss *Session) CreateImmutable(ctx context.Context, si caps.StorageIndex, se
 			return nil, nil, fmt.Errorf("%w: share number out of range", ErrMalformed)
 		}
 	}
+	defer ss.timed(opAllocate)()
 	ss.dropStale()
 	// For writing: leases are written, and the answer is about what is there.
 	defer ss.locks.write(si)()
@@ -160,6 +161,7 @@ func (ss *Session) Write(ctx context.Context, si caps.StorageIndex, number int, 
 	if err != nil {
 		return nil, err
 	}
+	defer ss.timed(opWrite)()
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.over {
@@ -197,6 +199,7 @@ func (ss *Session) Write(ctx context.Context, si caps.StorageIndex, number int, 
 // complete publishes an upload; u.mu is held. When it fails the upload is gone:
 // the client starts over, or finds that the share did arrive.
 func (ss *Session) complete(u *upload) error {
+	defer ss.timed(opClose)()
 	defer ss.locks.write(u.si)()
 	defer ss.forget(u)
 	taken, err := ss.backend.Shares(u.si)
@@ -209,6 +212,7 @@ func (ss *Session) complete(u *upload) error {
 	if err := ss.backend.Publish(u.si, map[int]Draft{u.share: u.draft}, nil); err != nil {
 		return fmt.Errorf("storage: completing share %d: %w", u.share, err)
 	}
+	ss.tallies.grown(u.size + container.ImmutableOverhead)
 	return nil
 }
 
@@ -280,5 +284,6 @@ func (ss *Session) AbortImmutable(ctx context.Context, si caps.StorageIndex, num
 	if err != nil {
 		return err
 	}
+	ss.tallies.add(opAbort, 0)
 	return ss.drop(u)
 }

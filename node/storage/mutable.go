@@ -20,6 +20,7 @@ func (ss *Session) ReadTestWrite(ctx context.Context, si caps.StorageIndex, secr
 	if err := checkVectors(tw); err != nil {
 		return false, nil, err
 	}
+	defer ss.timed(opWritev)()
 	defer ss.locks.write(si)()
 	all, err := ss.openAll(si, false)
 	if err != nil {

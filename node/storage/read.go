@@ -34,6 +34,9 @@ func (ss *Session) ListShares(ctx context.Context, kind ShareKind, si caps.Stora
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if kind == Immutable {
+		defer ss.timed(opGet)()
+	}
 	defer ss.locks.read(si)()
 	all, err := ss.openAll(si, true)
 	if err != nil {
@@ -94,6 +97,7 @@ func (ss *Session) ReadSlot(ctx context.Context, si caps.StorageIndex, shares []
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	defer ss.timed(opReadv)()
 	defer ss.locks.read(si)()
 	all, err := ss.openAll(si, true)
 	if err != nil {
@@ -155,6 +159,7 @@ func (ss *Session) AddLease(ctx context.Context, si caps.StorageIndex, secrets L
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	defer ss.timed(opAddLease)()
 	defer ss.locks.write(si)()
 	all, err := ss.openAll(si, true)
 	if err != nil {

@@ -42,6 +42,7 @@ type Server struct {
 	backend Backend
 	opt     Options
 	locks   keyedLocks
+	tallies tallies
 
 	mu sync.Mutex
 	// mu guards uploads and promised; it is held for no I/O.

@@ -120,7 +120,7 @@ var floors = [][]string{
 	{"foolscap/banana"},
 	{"foolscap"},
 	{"sharedport"},
-	{"storage/gbs"},
+	{"storage/gbs", "storage/expire"},
 	{"introducer"},
 	{"grid"},
 	{"immutable", "mutable"},

@@ -4,17 +4,20 @@ import (
 	"errors"
 
 	"golang.org/x/sys/windows"
+
+	"warren/node/storage"
 )
 
-// available is what this user may still write, as Tahoe counts it.
-func available(dir string) (uint64, error) {
+// usage counts as Tahoe does: what this user may still write is free.
+func usage(dir string) (storage.Usage, error) {
 	name, err := windows.UTF16PtrFromString(dir)
 	if err != nil {
-		return 0, err
+		return storage.Usage{}, err
 	}
-	var free uint64
-	err = windows.GetDiskFreeSpaceEx(name, &free, nil, nil)
-	return free, err
+	var u storage.Usage
+	err = windows.GetDiskFreeSpaceEx(name, &u.Free, &u.Total, &u.FreeForRoot)
+	u.Used = u.Total - u.FreeForRoot
+	return u, err
 }
 
 func isFull(err error) bool {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 
 	"warren/node/caps"
@@ -85,6 +86,28 @@ func (b *Backend) set(si caps.StorageIndex, share int, data []byte) {
 		b.shares[si] = map[int][]byte{}
 	}
 	b.shares[si][share] = data
+}
+
+// Indexes implements storage.Shelf.
+func (b *Backend) Indexes(prefix string) ([]caps.StorageIndex, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []caps.StorageIndex
+	for si := range b.shares {
+		if strings.HasPrefix(si.Text(), prefix) {
+			all = append(all, si)
+		}
+	}
+	slices.SortFunc(all, func(x, y caps.StorageIndex) int { return strings.Compare(x.Text(), y.Text()) })
+	return all, nil
+}
+
+// Usage implements storage.Gauge.
+func (b *Backend) Usage() (storage.Usage, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	free := b.capacity - min(b.used, b.capacity)
+	return storage.Usage{Total: b.capacity, Used: b.used, FreeForRoot: free, Free: free}, nil
 }
 
 // Draft implements storage.Backend.

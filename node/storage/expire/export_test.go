@@ -1,0 +1,4 @@
+package expire
+
+// ParseState is for the fuzz target.
+var ParseState = parseState
