@@ -15,12 +15,13 @@ package disk
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"warren/node/caps"
@@ -32,44 +33,66 @@ import (
 // Backend implements storage.Backend in a directory.
 type Backend struct {
 	shares, incoming, advisories string
-	group                        group
+	fs                           filesystem
 
-	mu      sync.Mutex      // guards settled
-	settled map[string]bool // prefix directories that have been on the disk since this process began
+	mu       sync.Mutex      // guards what follows
+	settled  map[string]bool // prefix directories that have been on the disk since this process began
+	failures int             // publishes that failed
 
 	advising sync.Mutex // held while an advisory's name is chosen and taken
 }
 
-// group is a durable.Group.
-type group interface {
-	Sync(files []*os.File, dirs ...string) error
-	Close() error
+// Open opens the storage directory dir ("storage" in a node directory), making
+// what is missing. Drafts that an earlier process left are deleted, and what it left
+// half written. The caller sees to it that there is no other process (the node's
+// lock does).
+func Open(dir string) (*Backend, error) {
+	shares := filepath.Join(dir, "shares")
+	// Made here, as it is opened to sync the filesystem that it lies on.
+	if err := durable.MkdirAll(shares, 0o700); err != nil {
+		return nil, fmt.Errorf("disk: %w", err)
+	}
+	return open(dir, system{durable.NewGroup(shares)})
 }
 
-// Open opens the storage directory dir ("storage" in a node directory), making
-// what is missing. Drafts that an earlier process left are deleted. The caller
-// sees to it that there is no other process (the node's lock does).
-func Open(dir string) (*Backend, error) {
-	b := &Backend{
+// open is Open on a filesystem, which the Backend closes.
+func open(dir string, fs filesystem) (b *Backend, err error) {
+	b = &Backend{
 		shares:     filepath.Join(dir, "shares"),
 		incoming:   filepath.Join(dir, "shares", "incoming"),
 		advisories: filepath.Join(dir, "corruption-advisories"),
+		fs:         fs,
 		settled:    map[string]bool{},
 	}
-	if err := os.RemoveAll(b.incoming); err != nil {
+	defer func() {
+		if err != nil {
+			fs.close()
+		}
+	}()
+	if err := fs.removeAll(b.incoming); err != nil {
 		return nil, fmt.Errorf("disk: dropping incomplete shares: %w", err)
 	}
 	for _, d := range []string{b.incoming, b.advisories} {
-		if err := durable.MkdirAll(d, 0o700); err != nil {
+		if err := fs.makeAll(d); err != nil {
 			return nil, fmt.Errorf("disk: %w", err)
 		}
 	}
-	b.group = durable.NewGroup(b.shares)
+	names, err := fs.list(b.advisories)
+	if err != nil {
+		return nil, fmt.Errorf("disk: %w", err)
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, durable.TempPrefix) {
+			if err := fs.remove(filepath.Join(b.advisories, name)); err != nil {
+				return nil, fmt.Errorf("disk: dropping an incomplete advisory: %w", err)
+			}
+		}
+	}
 	return b, nil
 }
 
 // Close lets go of the directory. The Backend is not used afterwards.
-func (b *Backend) Close() error { return b.group.Close() }
+func (b *Backend) Close() error { return b.fs.close() }
 
 // below is the directory of a storage index below top.
 func below(top string, si caps.StorageIndex) string {
@@ -83,7 +106,7 @@ func (b *Backend) path(si caps.StorageIndex, share int) string {
 
 // Shares implements storage.Backend.
 func (b *Backend) Shares(si caps.StorageIndex) ([]int, error) {
-	entries, err := os.ReadDir(below(b.shares, si))
+	names, err := b.fs.list(below(b.shares, si))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -91,9 +114,9 @@ func (b *Backend) Shares(si caps.StorageIndex) ([]int, error) {
 		return nil, fmt.Errorf("disk: %w", err)
 	}
 	var all []int
-	for _, e := range entries {
-		n, err := strconv.Atoi(e.Name())
-		if err == nil && n >= 0 && n <= storage.MaxShare && strconv.Itoa(n) == e.Name() {
+	for _, name := range names {
+		n, err := strconv.Atoi(name)
+		if err == nil && n >= 0 && n <= storage.MaxShare && strconv.Itoa(n) == name {
 			all = append(all, n)
 		}
 	}
@@ -107,11 +130,11 @@ func (b *Backend) Open(si caps.StorageIndex, share int) (storage.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return file{f}, nil
+	return f, nil
 }
 
-func (b *Backend) open(si caps.StorageIndex, share, flag int) (*os.File, error) {
-	f, err := os.OpenFile(b.path(si, share), flag, 0)
+func (b *Backend) open(si caps.StorageIndex, share, flag int) (handle, error) {
+	f, err := b.fs.open(b.path(si, share), flag)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, storage.ErrNoShare
 	}
@@ -119,16 +142,6 @@ func (b *Backend) open(si caps.StorageIndex, share, flag int) (*os.File, error) 
 		return nil, fmt.Errorf("disk: %w", err)
 	}
 	return f, nil
-}
-
-type file struct{ *os.File }
-
-func (f file) Size() (int64, error) {
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return info.Size(), nil
 }
 
 // Draft implements storage.Backend.
@@ -142,7 +155,7 @@ func (b *Backend) Draft(si caps.StorageIndex, share int, copied bool) (storage.D
 	}
 	old, err := b.open(si, share, os.O_RDONLY)
 	if err == nil {
-		_, err = io.Copy(d.file.File, old)
+		err = b.fs.copy(d.handle, old)
 		old.Close()
 	}
 	if err != nil {
@@ -156,7 +169,7 @@ func (b *Backend) create(si caps.StorageIndex, share int) (*draft, error) {
 	path := filepath.Join(b.incoming, fmt.Sprintf("%s-%d", si.Text(), share))
 	name := path
 	for i := 1; ; i++ {
-		f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := b.fs.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 		if errors.Is(err, fs.ErrExist) {
 			name = fmt.Sprintf("%s.%d", path, i) // an upload beside a change of the slot
 			continue
@@ -164,18 +177,19 @@ func (b *Backend) create(si caps.StorageIndex, share int) (*draft, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &draft{file: file{f}}, nil
+		return &draft{handle: f, fs: b.fs}, nil
 	}
 }
 
 // draft is a file below incoming.
 type draft struct {
-	file
+	handle
+	fs   filesystem
 	used bool
 }
 
 func (d *draft) WriteAt(p []byte, off int64) (int, error) {
-	n, err := d.file.WriteAt(p, off)
+	n, err := d.handle.WriteAt(p, off)
 	return n, full(err)
 }
 
@@ -185,8 +199,8 @@ func (d *draft) Discard() error {
 		return nil
 	}
 	d.used = true
-	d.file.Close()
-	return os.Remove(d.Name())
+	d.handle.Close()
+	return d.fs.remove(d.Name())
 }
 
 // Publish implements storage.Backend. The drafts' contents come first, so that a
@@ -199,71 +213,72 @@ func (b *Backend) Publish(si caps.StorageIndex, drafts map[int]storage.Draft, re
 			d.Discard()
 		}
 		if err != nil {
-			b.settle(prefix, false)
+			b.unsettle(prefix)
 			err = full(fmt.Errorf("disk: %w", err))
 		}
 	}()
-	files := make([]*os.File, 0, len(drafts))
+	files := make([]handle, 0, len(drafts))
 	for _, d := range drafts {
-		files = append(files, d.(*draft).File)
+		files = append(files, d.(*draft).handle)
 	}
 	if len(files) > 0 {
-		if err := b.group.Sync(files); err != nil {
+		if err := b.fs.sync(files); err != nil {
 			return err
 		}
 	}
-	changed, err := b.home(si, len(drafts) > 0)
+	changed, failures, err := b.home(si, len(drafts) > 0)
 	if err != nil {
 		return err
 	}
-	for n, d := range drafts {
-		d := d.(*draft)
-		if err := d.file.Close(); err != nil { // Windows renames no open file
+	for _, n := range slices.Sorted(maps.Keys(drafts)) {
+		d := drafts[n].(*draft)
+		if err := d.handle.Close(); err != nil { // Windows renames no open file
 			return err
 		}
-		if err := os.Rename(d.Name(), b.path(si, n)); err != nil {
+		if err := b.fs.rename(d.Name(), b.path(si, n)); err != nil {
 			return err
 		}
 		d.used = true
 	}
 	for _, n := range remove {
-		if err := os.Remove(b.path(si, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := b.fs.remove(b.path(si, n)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
 	dir := below(b.shares, si)
-	if len(remove) > 0 && os.Remove(dir) == nil {
-		return b.group.Sync(nil, prefix) // the last share went, and its directory
+	if len(remove) > 0 && b.fs.remove(dir) == nil {
+		return b.fs.sync(nil, prefix) // the last share went, and its directory
 	}
 	if len(drafts) == 0 {
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if there, err := b.fs.exists(dir); err == nil && !there {
 			return nil
 		}
 	}
-	if err := b.group.Sync(nil, changed...); err != nil {
+	if err := b.fs.sync(nil, changed...); err != nil {
 		return err
 	}
-	b.settle(prefix, true)
+	b.settle(prefix, failures)
 	return nil
 }
 
 // home makes the directory of a storage index if it is to be made, and names
-// those that must be synced before what stands in it is durable.
-func (b *Backend) home(si caps.StorageIndex, create bool) (changed []string, err error) {
+// those that must be synced before what stands in it is durable; settle wants to know
+// how many publishes had failed by then.
+func (b *Backend) home(si caps.StorageIndex, create bool) (changed []string, failures int, err error) {
 	dir := below(b.shares, si)
 	prefix := filepath.Dir(dir)
 	changed = []string{dir}
 	fresh := false
 	if create {
-		err := os.Mkdir(dir, 0o700)
+		err := b.fs.mkdir(dir)
 		if errors.Is(err, fs.ErrNotExist) {
-			if err := os.Mkdir(prefix, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-				return nil, err
+			if err := b.fs.mkdir(prefix); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, 0, err
 			}
-			err = os.Mkdir(dir, 0o700)
+			err = b.fs.mkdir(dir)
 		}
 		if fresh = err == nil; !fresh && !errors.Is(err, fs.ErrExist) {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	b.mu.Lock()
@@ -276,14 +291,25 @@ func (b *Backend) home(si caps.StorageIndex, create bool) (changed []string, err
 	case fresh:
 		changed = append(changed, prefix)
 	}
-	return changed, nil
+	return changed, b.failures, nil
 }
 
-// settle notes whether all that leads to what stands below a prefix is durable.
-func (b *Backend) settle(prefix string, yes bool) {
+// settle notes that all that leads to what stands below a prefix is durable: unless
+// a publish failed since, which may have left names there that nobody has synced.
+func (b *Backend) settle(prefix string, failures int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.settled[prefix] = yes
+	if b.failures == failures {
+		b.settled[prefix] = true
+	}
+}
+
+// unsettle notes that a publish failed.
+func (b *Backend) unsettle(prefix string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.settled[prefix] = false
+	b.failures++
 }
 
 // Amend implements storage.Backend.
@@ -297,7 +323,7 @@ func (b *Backend) Amend(si caps.StorageIndex, share int, patches []container.Pat
 		if _, err := f.WriteAt(p.Data, p.Offset); err != nil {
 			return full(fmt.Errorf("disk: %w", err))
 		}
-		if err := b.group.Sync([]*os.File{f}); err != nil {
+		if err := b.fs.sync([]handle{f}); err != nil {
 			return full(fmt.Errorf("disk: %w", err))
 		}
 	}
@@ -306,7 +332,7 @@ func (b *Backend) Amend(si caps.StorageIndex, share int, patches []container.Pat
 
 // Available implements storage.Backend.
 func (b *Backend) Available() (uint64, error) {
-	free, err := available(b.shares)
+	free, err := b.fs.available(b.shares)
 	if err != nil {
 		return 0, fmt.Errorf("disk: asking for free space: %w", err)
 	}
@@ -319,14 +345,16 @@ func (b *Backend) Advise(name string, text []byte) error {
 	defer b.advising.Unlock()
 	path := filepath.Join(b.advisories, name)
 	for i := 1; ; i++ {
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			break
-		} else if err != nil {
+		taken, err := b.fs.exists(path)
+		if err != nil {
 			return fmt.Errorf("disk: %w", err)
+		}
+		if !taken {
+			break
 		}
 		path = filepath.Join(b.advisories, fmt.Sprintf("%s.%d", name, i))
 	}
-	return full(durable.WriteFile(path, text, 0o600))
+	return full(b.fs.writeFile(path, text))
 }
 
 // full turns the system's word for a full medium into ours.
