@@ -156,27 +156,3 @@ func TestLayoutVersionTwo(t *testing.T) {
 		t.Fatal("no vectors")
 	}
 }
-
-func TestHugeFilesUseLayoutTwo(t *testing.T) {
-	for _, c := range []struct {
-		size    uint64
-		k       int
-		version int
-	}{{1 << 30, 1, 1}, {4<<30 - 1, 1, 2}, {4 << 30, 1, 2}, {12 << 30, 3, 2}, {12<<30 - 20<<20, 3, 1}} {
-		s, err := newShape(c.k, 10, c.size, segmentSizeFor(c.k, c.size, 1<<20))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l := newLayout(s)
-		if l.version != c.version {
-			t.Errorf("%d bytes, k=%d: version %d", c.size, c.k, l.version)
-		}
-		got, err := parseHeader(l.header(s))
-		if err != nil || got != l {
-			t.Errorf("%+v comes back as %+v: %v", l, got, err)
-		}
-		if err := got.fits(s); err != nil {
-			t.Error(err)
-		}
-	}
-}

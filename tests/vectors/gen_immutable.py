@@ -1,7 +1,7 @@
 """Make the expected values for node/erasure, node/hashtree, node/grid (happiness)
 and node/immutable from the installed Tahoe-LAFS and zfec.
 
-    .peers/bin/python tests/vectors/gen_immutable.py [zfec|hashtree|happiness|chk ..]
+    .peers/bin/python tests/vectors/gen_immutable.py [zfec|hashtree|happiness|chk|large|layout ..]
 
 Writes into the packages' testdata directories, or below the directory that
 WARREN_VECTORS names. Nothing here is random: a second run writes the same bytes
@@ -158,11 +158,21 @@ class RecordingServer:
         return b"vectors"
 
 
+def bucket(encoder, n, share):
+    """Tahoe's writer of one share, as its uploader makes it."""
+    from allmydata.hashtree import IncompleteHashTree
+    from allmydata.immutable import layout
+
+    return layout.make_write_bucket_proxy(
+        share, RecordingServer(), encoder.get_param("share_size"),
+        encoder.get_param("block_size"), encoder.get_param("num_segments"),
+        len(IncompleteHashTree(n).needed_hashes(0, include_leaf=True)), encoder.get_uri_extension_size())
+
+
 async def encode(k, n, segment_size, size):
     """The capability and all shares, made by Tahoe's own uploader."""
     from allmydata import uri
-    from allmydata.hashtree import IncompleteHashTree
-    from allmydata.immutable import encode, layout, upload
+    from allmydata.immutable import encode, upload
 
     body = upload.Data(pattern(size), CONVERGENCE)
     body.set_default_encoding_parameters(
@@ -171,15 +181,8 @@ async def encode(k, n, segment_size, size):
         return uri.LiteralFileURI(pattern(size)).to_string(), []
     encoder = encode.Encoder()
     await encoder.set_encrypted_uploadable(upload.EncryptAnUploadable(body))
-    chain = len(IncompleteHashTree(n).needed_hashes(0, include_leaf=True))
-    shares = {}
-    writers = {}
-    for i in range(n):
-        shares[i] = RecordedShare()
-        writers[i] = layout.make_write_bucket_proxy(
-            shares[i], RecordingServer(), encoder.get_param("share_size"),
-            encoder.get_param("block_size"), encoder.get_param("num_segments"),
-            chain, encoder.get_uri_extension_size())
+    shares = {i: RecordedShare() for i in range(n)}
+    writers = {i: bucket(encoder, n, share) for i, share in shares.items()}
     encoder.set_shareholders(writers, {i: {b"vectors"} for i in range(n)})
     verify = await encoder.start()
     key = await body.get_encryption_key()
@@ -187,60 +190,130 @@ async def encode(k, n, segment_size, size):
     return cap.to_string(), [bytes(shares[i].data) for i in range(n)]
 
 
-def gen_chk():
+ENCODINGS = [(1, 1), (1, 3), (2, 3), (3, 10), (7, 10), (22, 30), (71, 255), (101, 256)]
+
+
+async def record(k, n, segment_size, size, v2=False):
+    """One case: the capability, and the hashes of the shares and lease secrets."""
     from allmydata.immutable import layout
     from allmydata.util import hashutil
     from allmydata import uri
 
+    layout.FORCE_V2 = v2
+    cap, shares = await encode(k, n, segment_size, size)
+    sums = [sha(s) for s in shares]
+    case = {"K": k, "N": n, "SegmentSize": segment_size, "Size": size, "V2": v2,
+            "Cap": cap.decode("ascii"), "ShareSize": len(shares[0]) if shares else 0,
+            "Shares": sums if n <= 30 else [],
+            # Over the hexadecimal sums, one after the other.
+            "All": sha("".join(sums).encode("ascii")) if shares else ""}
+    if shares:
+        si = uri.from_string(cap).get_storage_index()
+        seed = b"vectors of a tub id!"
+        renew = hashutil.file_renewal_secret_hash(hashutil.my_renewal_secret_hash(LEASE_SECRET), si)
+        cancel = hashutil.file_cancel_secret_hash(hashutil.my_cancel_secret_hash(LEASE_SECRET), si)
+        case["Renew"] = hashutil.bucket_renewal_secret_hash(renew, seed).hex()
+        case["Cancel"] = hashutil.bucket_cancel_secret_hash(cancel, seed).hex()
+    return case
+
+
+async def gen_chk():
     out = []
-
-    async def record(k, n, segment_size, size, v2=False):
-        layout.FORCE_V2 = v2
-        cap, shares = await encode(k, n, segment_size, size)
-        sums = [sha(s) for s in shares]
-        case = {"K": k, "N": n, "SegmentSize": segment_size, "Size": size, "V2": v2,
-                "Cap": cap.decode("ascii"), "ShareSize": len(shares[0]) if shares else 0,
-                "Shares": sums if n <= 30 else [],
-                # Over the hexadecimal sums, one after the other.
-                "All": sha("".join(sums).encode("ascii")) if shares else ""}
-        if shares:
-            si = uri.from_string(cap).get_storage_index()
-            seed = b"vectors of a tub id!"
-            renew = hashutil.file_renewal_secret_hash(hashutil.my_renewal_secret_hash(LEASE_SECRET), si)
-            cancel = hashutil.file_cancel_secret_hash(hashutil.my_cancel_secret_hash(LEASE_SECRET), si)
-            case["Renew"] = hashutil.bucket_renewal_secret_hash(renew, seed).hex()
-            case["Cancel"] = hashutil.bucket_cancel_secret_hash(cancel, seed).hex()
-        out.append(case)
-
-    async def run():
-        for k, n in [(1, 1), (1, 3), (2, 3), (3, 10), (7, 10), (22, 30), (71, 255), (101, 256)]:
-            for segment_size in (1 << 20, 131072):
-                sizes = (0, 1, 55, 56, segment_size - 1, segment_size, segment_size + 1,
-                         (2 if segment_size > 131072 else 5) * segment_size + 12345)
-                if n > 30 and segment_size > 131072:  # tests under the race detector are slow
-                    sizes = (segment_size + 1,)
-                for size in sizes:
-                    await record(k, n, segment_size, size)
-        for k, n in [(1, 1), (3, 10)]:
-            for size in (56, 300000):
-                await record(k, n, 131072, size, v2=True)
-
-    _react(run)
+    for k, n in ENCODINGS:
+        for segment_size in (1 << 20, 131072):
+            sizes = (0, 1, 55, 56, segment_size - 1, segment_size, segment_size + 1,
+                     (2 if segment_size > 131072 else 5) * segment_size + 12345)
+            if n > 30 and segment_size > 131072:  # tests under the race detector are slow
+                sizes = (segment_size + 1,)
+            for size in sizes:
+                out.append(await record(k, n, segment_size, size))
+    for k, n in [(1, 1), (3, 10)]:
+        for size in (56, 300000):
+            out.append(await record(k, n, 131072, size, v2=True))
     write("node/immutable/testdata/chk.json", out)
 
 
-def _react(run):
+async def gen_large():
+    """What tests under the race detector are too slow for: tests/interop compares
+    them. Tens of MiB, and many shares of large segments."""
+    out = []
+    segment = 1 << 20
+    for k, n in ENCODINGS:
+        sizes = [24 * segment + 12345]
+        if n > 30:
+            sizes += [56, segment - 1, segment, 2 * segment + 12345]
+        if (k, n) == (3, 10):
+            sizes += [48 * segment]
+        for size in sizes:
+            out.append(await record(k, n, segment, size))
+    write("node/immutable/testdata/chk-large.json", out)
+
+
+async def gen_layout():
+    """The layout that Tahoe gives shares too large to make: what its writers say
+    of header and length. Files of that size are not made, nor are these written."""
+    import struct
+
+    from allmydata.immutable import encode, layout, upload
+    from twisted.internet import defer
+
+    class Huge(upload.Data):
+        """Says its size; nobody reads it."""
+
+        def __init__(self, size):
+            super().__init__(b"", CONVERGENCE)
+            self.size = size
+
+        def get_size(self):
+            return defer.succeed(self.size)
+
+        def get_encryption_key(self):
+            return defer.succeed(b"k" * 16)
+
+    async def writer(k, n, segment_size, size):
+        body = Huge(size)
+        body.set_default_encoding_parameters({"k": k, "happy": 1, "n": n, "max_segment_size": segment_size})
+        encoder = encode.Encoder()
+        await encoder.set_encrypted_uploadable(upload.EncryptAnUploadable(body))
+        return bucket(encoder, n, None)
+
+    layout.FORCE_V2 = False
+    out = []
+    for k, n in ENCODINGS:
+        for segment_size in (1 << 20, 131072):
+            # Where Tahoe changes from one layout to the other: by bisection.
+            low, high = 1 << 20, k << 33
+            while high - low > 1:
+                middle = (low + high) // 2
+                if isinstance(await writer(k, n, segment_size, middle), layout.WriteBucketProxy_v2):
+                    high = middle
+                else:
+                    low = middle
+            for size in (low - k, low, high, high + k, k << 32, (k << 32) + 1, 12 << 30, 13 << 30, 1 << 40):
+                w = await writer(k, n, segment_size, size)
+                out.append({"K": k, "N": n, "SegmentSize": segment_size, "Size": size,
+                            "Version": struct.unpack(">L", w._offset_data[:4])[0],
+                            "Header": w._offset_data.hex(), "ShareSize": w.get_allocated_size()})
+    write("node/immutable/testdata/layout.json", out)
+
+
+GENERATORS = {"zfec": gen_zfec, "hashtree": gen_hashtree, "happiness": gen_happiness, "chk": gen_chk, "large": gen_large,
+              "layout": gen_layout}
+
+
+def main():
+    import inspect
+
     from twisted.internet import defer, task
 
-    try:
-        task.react(lambda reactor: defer.ensureDeferred(run()))
-    except SystemExit as e:
-        if e.code:
-            raise
+    async def run():  # all in one: a reactor does not start twice
+        for name in sys.argv[1:] or list(GENERATORS):
+            made = GENERATORS[name]()
+            if inspect.isawaitable(made):
+                await made
 
+    task.react(lambda reactor: defer.ensureDeferred(run()))
 
-GENERATORS = {"zfec": gen_zfec, "hashtree": gen_hashtree, "happiness": gen_happiness, "chk": gen_chk}
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or list(GENERATORS):
-        GENERATORS[name]()
+    main()
