@@ -21,6 +21,7 @@ import (
 	"warren/node/introducer"
 	"warren/node/mutable"
 	"warren/node/storage"
+	"warren/node/storage/expire"
 	"warren/node/webapi"
 )
 
@@ -62,6 +63,7 @@ type Node struct {
 	secrets secrets
 	tub     *foolscap.Tub
 	server  *storage.Server // nil unless storage is offered
+	checker *expire.Crawler // of the server's leases
 	address furl.FURL       // of the storage server
 	seed    string          // its place in the permuted ring, in base32
 	// introducer is nil unless the node is one; clients are the connections to
@@ -145,6 +147,9 @@ func (n *Node) Start(ctx context.Context) error {
 		if err := n.startClients(); err != nil {
 			return err
 		}
+	}
+	if n.checker != nil {
+		n.running.Go(func() { n.checker.Run(n.ctx) })
 	}
 	return n.serveWeb(ctx)
 }
@@ -296,7 +301,7 @@ func (n *Node) serveWeb(ctx context.Context) error {
 	if n.opts.Private != nil {
 		private = n.opts.Private(n)
 	}
-	c := webapi.Config{Welcome: n.welcome, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
+	c := webapi.Config{Welcome: n.welcome, Statistics: n.statistics, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
 	if n.Dirs != nil {
 		c.Grid = WebGrid(n.Files, n.Slots, n.Dirs)
 	}

@@ -77,6 +77,7 @@ func (n *Node) openStorage() error {
 	if err != nil {
 		return fmt.Errorf("permutation-seed: %w", err)
 	}
+	n.openHouse()
 	n.Grid.AddLocal(grid.Server{
 		ID: n.secrets.keyID, Nickname: n.Config.Settings.Nickname, PermutationSeed: raw, LeaseSeed: tub,
 		ReadOnly: s.ReadOnly, Client: storage.Local(n.server),

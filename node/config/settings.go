@@ -451,6 +451,9 @@ func (r *reader) storage(dir string, s *Settings) {
 	if v, ok := r.lookup("storage", "expire.override_lease_duration"); ok {
 		if e.OverrideDuration, err = parseDuration(v); err != nil {
 			r.fail("storage", "expire.override_lease_duration", err.Error(), ErrValue)
+		} else if e.OverrideDuration == 0 && e.Mode == "age" {
+			// Every share would go at once.
+			r.fail("storage", "expire.override_lease_duration", "a lease must last for some time", ErrValue)
 		}
 	}
 	if e.Mode == "cutoff-date" {
@@ -507,8 +510,8 @@ func (r *reader) withoutEffect(s *Settings) {
 	if t.GridManagement {
 		r.warn("storage", "grid_management", "this program announces no certificates")
 	}
-	if t.Expire.Enabled {
-		r.warn("storage", "expire.enabled", "this program ends no leases: shares stay")
+	if e := t.Expire; e.Enabled && e.Mode == "cutoff-date" && e.OverrideDuration != 0 {
+		r.warn("storage", "expire.override_lease_duration", "is without effect: expire.mode is cutoff-date")
 	}
 }
 

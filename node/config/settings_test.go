@@ -116,6 +116,7 @@ func TestRefuses(t *testing.T) {
 		{listen + "[client]\nstorage.plugins = zkap\n", "", ErrUnsupported, "client", "storage.plugins"},
 		{listen + "[storage]\nplugins = zkap\n", "", ErrUnsupported, "storage", "plugins"},
 		{listen + "[storage]\nreserved_space = 99E\n", "", ErrValue, "storage", "reserved_space"},
+		{listen + "[storage]\nexpire.enabled = true\nexpire.mode = age\nexpire.override_lease_duration = 0 days\n", "", ErrValue, "storage", "expire.override_lease_duration"},
 		{listen + "[storage]\nexpire.enabled = true\nexpire.mode = cutoff-date\nexpire.cutoff_date = 2026-11-31\n", "", ErrValue, "storage", "expire.cutoff_date"},
 		{"[node]\ntub.port = listen:i2p\ntub.location = i2p:x.b32.i2p\n", "", ErrUnsupported, "node", "tub.port"},
 		{"[node]\ntub.port = tcp:1\ntub.location = tcp:a b:1\n", "", ErrValue, "node", "tub.location"},
@@ -237,7 +238,7 @@ mailbox = wss://example.org/v1
 	}
 	// What Tahoe would follow and this program cannot is said.
 	said := fmt.Sprint(warnings)
-	for _, w := range []string{"mutable.format", "helper.furl", "[grid_managers]", "[storage] anonymous", "grid_management", "expire.enabled"} {
+	for _, w := range []string{"mutable.format", "helper.furl", "[grid_managers]", "[storage] anonymous", "grid_management", "expire.override_lease_duration"} {
 		if !strings.Contains(said, w) {
 			t.Errorf("no warning of %s: %v", w, warnings)
 		}

@@ -53,6 +53,13 @@ func Happiness(h Holdings) int {
 // and it heaps all left-over shares on the servers that hold some already. We do
 // what the specification says.
 func Place(writable, readonly []string, total int, held Holdings) map[int]string {
+	return PlaceExcept(writable, readonly, total, held, nil)
+}
+
+// PlaceExcept is Place where some servers cannot take some shares, since a damaged
+// one is in the way: barred says which. A share that no server can take is not in
+// the answer. With nothing barred it is Place.
+func PlaceExcept(writable, readonly []string, total int, held, barred Holdings) map[int]string {
 	placed := make(map[int]string, total)
 	load := map[string]int{}
 	put := func(share int, server string) {
@@ -70,18 +77,35 @@ func Place(writable, readonly []string, total int, held Holdings) map[int]string
 	for share, server := range match(writable, held, free) {
 		put(share, server)
 	}
-	next := 0
+	var idle []string
 	for _, server := range writable {
-		if load[server] > 0 {
-			continue
+		if load[server] == 0 {
+			idle = append(idle, server)
 		}
-		for next < total && !free(next) {
-			next++
+	}
+	if len(barred) == 0 {
+		next := 0
+		for _, server := range idle {
+			for next < total && !free(next) {
+				next++
+			}
+			if next == total {
+				break
+			}
+			put(next, server)
 		}
-		if next == total {
-			break
+	} else {
+		able := Holdings{}
+		for _, server := range idle {
+			for share := range total {
+				if free(share) && !barred[server][share] {
+					able.Add(server, share)
+				}
+			}
 		}
-		put(next, server)
+		for share, server := range match(idle, able, free) {
+			put(share, server)
+		}
 	}
 	for share := range total {
 		if !free(share) {
@@ -95,7 +119,7 @@ func Place(writable, readonly []string, total int, held Holdings) map[int]string
 		}
 		if best == "" {
 			for _, server := range writable {
-				if best == "" || load[server] < load[best] {
+				if !barred[server][share] && (best == "" || load[server] < load[best]) {
 					best = server
 				}
 			}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -161,5 +162,37 @@ func TestHappinessOfTheSpecification(t *testing.T) {
 	}
 	if Happiness(nil) != 0 {
 		t.Fatal("nobody is happy")
+	}
+}
+
+// Where a damaged share is in the way, another share goes there, or nothing does.
+func TestPlaceExcept(t *testing.T) {
+	servers := []string{"a", "b", "c", "d"}
+	for name, c := range map[string]struct {
+		held, barred map[string][]int
+		happiness    int
+		nowhere      []int
+	}{
+		"two change places": {map[string][]int{"c": {2}, "d": {3}}, map[string][]int{"a": {0}, "b": {1}}, 4, nil},
+		"on top of another": {map[string][]int{"b": {1}, "c": {2}, "d": {3}}, map[string][]int{"a": {0}}, 3, nil},
+		"no server at all":  {map[string][]int{"d": {3}}, map[string][]int{"a": {0}, "b": {0}, "c": {0}, "d": {0}}, 3, []int{0}},
+	} {
+		held, barred := holdings(c.held), holdings(c.barred)
+		after := clone(held)
+		placed := PlaceExcept(servers, nil, 4, held, barred)
+		for share, server := range placed {
+			if barred[server][share] {
+				t.Errorf("%s: share %d to %s, where it cannot go", name, share, server)
+			}
+			after.Add(server, share)
+		}
+		for share := range 4 {
+			if _, ok := placed[share]; ok == slices.Contains(c.nowhere, share) {
+				t.Errorf("%s: share %d: %v", name, share, ok)
+			}
+		}
+		if got := Happiness(after); got != c.happiness {
+			t.Errorf("%s: happiness %d: %v", name, got, placed)
+		}
 	}
 }

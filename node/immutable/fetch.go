@@ -162,6 +162,12 @@ func (f *File) assemble(ctx context.Context, segment int) ([]byte, error) {
 		return nil, fmt.Errorf("%w: segment %d does not fit its crypttext hash", ErrMalformed, segment)
 	}
 	out := make([]byte, s.k*size)
+	if f.sealed {
+		for i, b := range data {
+			copy(out[i*size:], b)
+		}
+		return out[:length:length], nil
+	}
 	stream, err := keyStream(f.cap.Key, uint64(segment)*s.segmentSize)
 	if err != nil {
 		return nil, err

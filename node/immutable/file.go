@@ -38,6 +38,8 @@ type File struct {
 	lit  []byte
 	cap  caps.CHK
 	si   caps.StorageIndex
+	// sealed: cap's key is not known, and what is read is the ciphertext.
+	sealed bool
 
 	coder  *erasure.Coder
 	ctx    context.Context // ends with Close
@@ -53,6 +55,7 @@ type File struct {
 	news    chan struct{} // closed and replaced when asking or remotes change
 	last    error         // the last failure
 	shape   *shape        // once the UEB is known
+	ueb     []byte
 	trees   map[int]*hashtree.Incomplete
 	roots   *hashtree.Incomplete
 	segs    map[int]*segmentEntry
@@ -81,6 +84,20 @@ func (c *Client) Open(ctx context.Context, cp caps.Cap) (*File, error) {
 	if _, err := newShape(chk.Needed, chk.Total, chk.Size, uint64(chk.Needed)<<16); err != nil {
 		return nil, err
 	}
+	f, err := c.newFile(ctx, chk, chk.StorageIndex())
+	if err != nil {
+		return nil, err
+	}
+	f.unasked = c.cfg.Servers.Permuted(f.si)
+	if err := f.find(ctx); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// newFile makes a File that knows no shares yet.
+func (c *Client) newFile(ctx context.Context, chk caps.CHK, si caps.StorageIndex) (*File, error) {
 	coder, err := c.coder(chk.Needed, chk.Total)
 	if err != nil {
 		return nil, err
@@ -90,16 +107,11 @@ func (c *Client) Open(ctx context.Context, cp caps.Cap) (*File, error) {
 		return nil, err
 	}
 	f := &File{
-		c: c, size: chk.Size, cap: chk, si: chk.StorageIndex(), coder: coder,
+		c: c, size: chk.Size, cap: chk, si: si, coder: coder,
 		news: make(chan struct{}), trees: map[int]*hashtree.Incomplete{}, roots: roots,
 		segs: map[int]*segmentEntry{},
 	}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	f.unasked = c.cfg.Servers.Permuted(f.si)
-	if err := f.find(ctx); err != nil {
-		f.Close()
-		return nil, err
-	}
 	return f, nil
 }
 
@@ -323,7 +335,7 @@ func (f *File) learn(b []byte) (shape, error) {
 		return s, err
 	}
 	f.trees[crypttextTree] = tree
-	f.shape = &s
+	f.shape, f.ueb = &s, b
 	return s, nil
 }
 

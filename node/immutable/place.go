@@ -35,6 +35,9 @@ type placement struct {
 	targets []*target
 	asked   int   // servers that answered
 	last    error // of those left out from the start
+	// barred are shares that are there and damaged: they do not count, and nothing
+	// can be written in their place. Only a repair knows of any.
+	barred grid.Holdings
 }
 
 // place asks servers what they hold of si and finds a home for every share that
@@ -43,8 +46,6 @@ type placement struct {
 // room at once, since most files are new. Servers in avoid failed before.
 func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, avoid map[string]error) (*placement, error) {
 	p := &placement{client: c, si: si, size: size}
-	renew := taghash.FileRenewal(taghash.MyRenewal(c.cfg.LeaseSecret), si)
-	cancel := taghash.FileCancel(taghash.MyCancel(c.cfg.LeaseSecret), si)
 	for _, s := range c.cfg.Servers.Permuted(si) {
 		if len(p.targets) == 2*c.cfg.Total {
 			break
@@ -53,11 +54,7 @@ func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, a
 			p.last = err
 			continue
 		}
-		t := &target{Server: s, readonly: s.ReadOnly, held: map[int]bool{}, allocated: map[int]bool{}}
-		t.lease.Renew = taghash.BucketRenewal(renew, s.LeaseSeed)
-		t.lease.Cancel = taghash.BucketCancel(cancel, s.LeaseSeed)
-		t.upload = c.uploadSecret(si, s.LeaseSeed)
-		p.targets = append(p.targets, t)
+		p.add(s)
 	}
 	if !p.allNew(ctx) {
 		for p.round(ctx) {
@@ -72,6 +69,15 @@ func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, a
 		return nil, err
 	}
 	return p, nil
+}
+
+// add has s take part.
+func (p *placement) add(s grid.Server) *target {
+	t := &target{Server: s, readonly: s.ReadOnly, held: map[int]bool{}, allocated: map[int]bool{}}
+	t.lease = p.client.lease(p.si, s.LeaseSeed)
+	t.upload = p.client.uploadSecret(p.si, s.LeaseSeed)
+	p.targets = append(p.targets, t)
+	return t
 }
 
 // allNew asks for room as if nobody held a share, and those who get none what they
@@ -170,7 +176,7 @@ func (p *placement) wanted() map[string][]int {
 	}
 	wanted := map[string][]int{}
 	held := p.holdings()
-	for share, id := range grid.Place(writable, readonly, p.client.cfg.Total, held) {
+	for share, id := range grid.PlaceExcept(writable, readonly, p.client.cfg.Total, held, p.barred) {
 		if !held[id][share] {
 			wanted[id] = append(wanted[id], share)
 		}
@@ -225,7 +231,7 @@ func (p *placement) allocate(ctx context.Context, t *target, shares []int) {
 func (p *placement) request(ctx context.Context, t *target, asked map[int]bool) error {
 	already, allocated, err := t.Client.CreateImmutable(ctx, p.si, t.upload, t.lease, slices.Sorted(maps.Keys(asked)), p.size)
 	for _, share := range already { // all that it holds, asked for or not
-		if share >= 0 && share < p.client.cfg.Total {
+		if share >= 0 && share < p.client.cfg.Total && !p.barred[t.ID][share] {
 			t.held[share] = true
 			delete(asked, share)
 		}

@@ -238,13 +238,18 @@ func (ps *pusher) failed() map[string]error {
 func (ps *pusher) pushed() int {
 	n := 0
 	for _, w := range ps.writers {
-		w.mu.Lock()
-		if w.done {
+		if w.finished() {
 			n++
 		}
-		w.mu.Unlock()
 	}
 	return n
+}
+
+// finished reports whether the share was written to its end.
+func (w *shareWriter) finished() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.done
 }
 
 // abandonFailed tells servers to drop what they did not take completely, or may

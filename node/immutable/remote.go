@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"warren/node/caps"
 	"warren/node/grid"
 	"warren/node/hashtree"
 	"warren/node/storage"
@@ -93,17 +94,22 @@ func (r *remote) fetch(ctx context.Context, at, size uint64) ([]byte, error) {
 
 // ask is one question to the server.
 func (r *remote) ask(ctx context.Context, at, size uint64) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.f.c.cfg.StallTimeout)
+	return r.f.c.readShare(ctx, r.server, r.f.si, r.share, at, size)
+}
+
+// readShare asks a server for a part of a share, and remembers how long it took.
+func (c *Client) readShare(ctx context.Context, server grid.Server, si caps.StorageIndex, share int, at, size uint64) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.StallTimeout)
 	defer cancel()
 	started := time.Now()
-	data, err := r.server.Client.ReadShare(ctx, storage.Immutable, r.f.si, r.share, at, size)
+	data, err := server.Client.ReadShare(ctx, storage.Immutable, si, share, at, size)
 	if err != nil {
 		return nil, err
 	}
 	if uint64(len(data)) > size {
 		return nil, fmt.Errorf("%w: the server sent more than was asked", errCorrupt)
 	}
-	r.f.c.speeds.measured(r.server.ID, len(data), time.Since(started))
+	c.speeds.measured(server.ID, len(data), time.Since(started))
 	return data, nil
 }
 
@@ -220,10 +226,7 @@ func (r *remote) introduce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		var size uint64
-		for _, b := range field {
-			size = size<<8 | uint64(b)
-		}
+		size := uebLength(field)
 		if size > maxUEB {
 			return fmt.Errorf("%w: UEB of %d bytes", errCorrupt, size)
 		}

@@ -13,6 +13,7 @@
 //	POST   /uri/CAP[/PATH]   ?t=mkdir, mkdir-with-children, mkdir-immutable, upload, uri, unlink
 //	DELETE /uri/CAP/PATH     unlink
 //	       /cap is /uri; /file/CAP/NAME and /named/CAP/NAME download
+//	GET    /statistics       figures under Tahoe's names; ?t=json, openmetrics
 //	       /private/…        what the node mounts there, with Authorization: tahoe-lafs TOKEN
 //
 // Status codes, JSON shapes and error texts are those of Tahoe-LAFS 1.20. Unlike
@@ -20,6 +21,6 @@
 // another page's, is refused with 403: any web page could drive the node otherwise.
 //
 // New gives an http.Handler; it has no state but what it was given, and is safe
-// for concurrent use. It deliberately lacks operations handles, check, repair,
-// statistics and HTML beyond one plain page.
+// for concurrent use. It deliberately lacks operations handles, check, repair
+// and HTML beyond plain pages.
 package webapi

@@ -11,6 +11,7 @@ import (
 
 	"warren/node/caps"
 	"warren/node/dirnode"
+	"warren/node/storage"
 )
 
 // File is an opened file of any kind. What WriteRange writes has been verified.
@@ -65,6 +66,8 @@ type Welcome struct {
 type Config struct {
 	Grid    Grid
 	Welcome func() Welcome
+	// Statistics are the node's figures; nil: there is no such page.
+	Statistics func() storage.Statistics
 	// Token is the node's API token.
 	Token func() string
 	// Private handles what is below /private/ (the prefix stays); nil: nothing.
@@ -82,6 +85,9 @@ func New(c Config) http.Handler {
 	s := &server{c}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", s.welcome)
+	if c.Statistics != nil {
+		mux.HandleFunc("/statistics", s.statistics)
+	}
 	// The tree below these holds escaped slashes and empty parts, which a mux
 	// would clean away: they are taken apart by hand.
 	if c.Private != nil {

@@ -64,7 +64,7 @@ func newApp(version string, in io.Reader, out, errOut io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			e.inviteCommand(), e.joinCommand(), e.folderCommand(),
 			e.createClientCommand(), e.createNodeCommand(), e.createIntroducerCommand(),
-			e.runCommand(), e.statusCommand(), e.mailboxCommand(), e.demoCommand(),
+			e.runCommand(), e.statusCommand(), e.storageCommand(), e.mailboxCommand(), e.demoCommand(),
 			e.putCommand(), e.getCommand(), e.lsCommand(), e.mkdirCommand(), e.cpCommand(), e.rmCommand(),
 		},
 		// Errors are reported in one place, ui.Report.

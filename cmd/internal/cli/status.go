@@ -62,6 +62,9 @@ func (e *env) status(ctx context.Context) error {
 	for _, sv := range s.Servers {
 		say("  %-20s %s", ui.Clean(sv.Nickname), ui.Clean(sv.Status))
 	}
+	if s.Storage != nil {
+		e.houseLines(*s.Storage)
+	}
 	for _, f := range s.Folders {
 		e.folderLine(f)
 	}

@@ -14,6 +14,7 @@ import (
 	"warren/invite"
 	"warren/invite/wormhole"
 	"warren/magicfolder"
+	"warren/node"
 	"warren/node/config"
 	"warren/torutil"
 )
@@ -43,6 +44,7 @@ type Status struct {
 	Encoding    *Encoding            `json:"encoding,omitempty"`
 	Introducers []string             `json:"introducers"`
 	Servers     []Server             `json:"servers"`
+	Storage     *node.House          `json:"storage,omitempty"` // what this node offers
 	Folders     []magicfolder.Status `json:"folders"`
 	Invites     []invite.Invite      `json:"invites"`
 	Connections torutil.Counts       `json:"connections"`
@@ -181,6 +183,9 @@ func (d *Daemon) Status() Status {
 		st.Servers = append(st.Servers, Server{
 			ID: sv.ID, Nickname: sv.Nickname, Connected: sv.Connected, Status: sv.Summary, Since: sv.Since, Version: sv.Version.Application,
 		})
+	}
+	if h, ok := d.Node.House(); ok {
+		st.Storage = &h
 	}
 	st.Folders = append(st.Folders, d.folders.Status()...)
 	st.Invites = append(st.Invites, d.invites.List()...)

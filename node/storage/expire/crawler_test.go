@@ -207,7 +207,9 @@ func TestRounds(t *testing.T) {
 				s := ageMode
 				s.Enabled = enabled
 				all := held(t, b)
-				kept := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return strings.HasPrefix(name, oldSlot.Text()[:4]) || strings.HasPrefix(name, gone.Text()[:4]) })
+				kept := slices.DeleteFunc(slices.Clone(all), func(name string) bool {
+					return strings.HasPrefix(name, oldSlot.Text()[:4]) || strings.HasPrefix(name, gone.Text()[:4])
+				})
 				st := crawl(t, server, clk, s, filepath.Join(t.TempDir(), "state"), afterRounds(1))
 				want := all
 				if enabled {

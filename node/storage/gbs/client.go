@@ -75,7 +75,7 @@ var _ storage.Client = (*Client)(nil)
 // NewClient is a client of the server at nurl, over connections that dial opens
 // when they are needed. Close it when done.
 func NewClient(nurl furl.NURL, dial DialFunc) *Client {
-	config := clientTLS(nurl)
+	config, shared := clientTLS(nurl), newBuffers()
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	transport := &http.Transport{
@@ -89,7 +89,7 @@ func NewClient(nurl furl.NURL, dial DialFunc) *Client {
 			if err != nil {
 				return nil, err
 			}
-			conn := tls.Client(raw, config)
+			conn := newSecureConn(raw, tls.Client, config, shared)
 			if err := conn.HandshakeContext(ctx); err != nil {
 				raw.Close()
 				return nil, err

@@ -131,7 +131,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
 	done := make(chan error, 1)
-	go func() { done <- server.Serve(tls.NewListener(l, TLSConfig(cert))) }()
+	go func() { done <- server.Serve(&secureListener{l, TLSConfig(cert), newBuffers()}) }()
 	select {
 	case err := <-done:
 		server.Close()

@@ -31,6 +31,8 @@ func TLSConfig(cert tls.Certificate) *tls.Config {
 		Certificates: []tls.Certificate{cert},
 		MinVersion:   tls.VersionTLS12,
 		NextProtos:   []string{"http/1.1"},
+		// Small records at first would help who shows a page before all of it is there.
+		DynamicRecordSizingDisabled: true,
 	}
 }
 
@@ -55,6 +57,8 @@ func clientTLS(nurl furl.NURL) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"http/1.1"},
+		// As the server's.
+		DynamicRecordSizingDisabled: true,
 		// A node's certificate names no host; the pin below decides, for resumed
 		// sessions too.
 		InsecureSkipVerify: true,
