@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"warren/node/durable"
 )
@@ -45,6 +46,15 @@ type handle interface {
 
 // system is the real one; files that are open at the same time are synced together.
 type system struct{ group *durable.Group }
+
+func newSystem(dir string) (system, error) {
+	shares := filepath.Join(dir, "shares")
+	// Made here, as it is opened to sync the filesystem that it lies on.
+	if err := durable.MkdirAll(shares, 0o700); err != nil {
+		return system{}, err
+	}
+	return system{durable.NewGroup(shares)}, nil
+}
 
 type file struct{ *os.File }
 
