@@ -22,8 +22,8 @@ const Size = sha256.Size
 
 // Sum sets out[i] to the SHA-256 of prefix and messages[i]. Neighbours are hashed
 // together, so it is quickest when they have one length. Out must be as long as
-// messages, or Sum panics, and share no memory with them. Sum allocates nothing
-// of the messages' size and may be called concurrently.
+// messages, or Sum panics, and share no memory with them. It may be called
+// concurrently.
 func Sum(out [][Size]byte, prefix []byte, messages [][]byte) {
 	sum(supported, out, prefix, messages)
 }
@@ -110,14 +110,13 @@ const worthwhile = 64 << 10
 
 // Sum returns the SHA-256 of what digest i, 0 or 1, has been fed so far; more may
 // be written after it.
-func (p *Pair) Sum(i int) (out [Size]byte) {
+func (p *Pair) Sum(i int) [Size]byte {
 	if p.plain[i] != nil {
-		p.plain[i].Sum(out[:0])
-		return out
+		return [Size]byte(p.plain[i].Sum(nil))
 	}
 	var idle lane
 	l := p.lanes[i]
-	out, _ = digests(&l, &idle)
+	out, _ := digests(&l, &idle)
 	return out
 }
 
