@@ -3,7 +3,8 @@
 // storage servers). Shares and capabilities are byte for byte Tahoe-LAFS's.
 //
 // Make a Client with New; Upload turns a stream into a capability, Open turns a
-// capability into a File to read ranges from. The package knows servers only as
+// capability into a File to read ranges from, Check and CheckAndRepair look after
+// what is stored and need no more than the verifycap. The package knows servers only as
 // grid.Server values and opens no connection.
 //
 // # From a file to shares (docs/specifications/file-encoding.rst)
