@@ -47,12 +47,11 @@ type Backend struct {
 // half written. The caller sees to it that there is no other process (the node's
 // lock does).
 func Open(dir string) (*Backend, error) {
-	shares := filepath.Join(dir, "shares")
-	// Made here, as it is opened to sync the filesystem that it lies on.
-	if err := durable.MkdirAll(shares, 0o700); err != nil {
+	fs, err := newSystem(dir)
+	if err != nil {
 		return nil, fmt.Errorf("disk: %w", err)
 	}
-	return open(dir, system{durable.NewGroup(shares)})
+	return open(dir, fs)
 }
 
 // open is Open on a filesystem, which the Backend closes.
@@ -113,15 +112,7 @@ func (b *Backend) Shares(si caps.StorageIndex) ([]int, error) {
 	if err != nil {
 		return nil, fmt.Errorf("disk: %w", err)
 	}
-	var all []int
-	for _, name := range names {
-		n, err := strconv.Atoi(name)
-		if err == nil && n >= 0 && n <= storage.MaxShare && strconv.Itoa(n) == name {
-			all = append(all, n)
-		}
-	}
-	slices.Sort(all)
-	return all, nil
+	return shareNumbers(names), nil
 }
 
 // Open implements storage.Backend.
@@ -314,20 +305,44 @@ func (b *Backend) unsettle(prefix string) {
 
 // Amend implements storage.Backend.
 func (b *Backend) Amend(si caps.StorageIndex, share int, patches []container.Patch) error {
-	f, err := b.open(si, share, os.O_RDWR)
-	if err != nil {
-		return err
+	return b.AmendAll(si, map[int][]container.Patch{share: patches})
+}
+
+// AmendAll implements storage.Amender: the first patches of all files are synced
+// together, then the second ones, and so on.
+func (b *Backend) AmendAll(si caps.StorageIndex, patches map[int][]container.Patch) error {
+	files := map[int]handle{}
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	shares := slices.Sorted(maps.Keys(patches))
+	for _, n := range shares {
+		f, err := b.open(si, n, os.O_RDWR)
+		if err != nil {
+			return err
+		}
+		files[n] = f
 	}
-	defer f.Close()
-	for _, p := range patches {
-		if _, err := f.WriteAt(p.Data, p.Offset); err != nil {
+	for round := 0; ; round++ {
+		var changed []handle
+		for _, n := range shares {
+			if round < len(patches[n]) {
+				p := patches[n][round]
+				if _, err := files[n].WriteAt(p.Data, p.Offset); err != nil {
+					return full(fmt.Errorf("disk: %w", err))
+				}
+				changed = append(changed, files[n])
+			}
+		}
+		if len(changed) == 0 {
+			return nil
+		}
+		if err := b.fs.sync(changed); err != nil {
 			return full(fmt.Errorf("disk: %w", err))
 		}
-		if err := b.fs.sync([]handle{f}); err != nil {
-			return full(fmt.Errorf("disk: %w", err))
-		}
 	}
-	return nil
 }
 
 // Available implements storage.Backend.

@@ -19,7 +19,7 @@ const wantStates = 2000
 
 // perMoment bounds how many states of one moment are tried in order; where there are
 // more, as many again are taken by chance.
-const perMoment = 96
+const perMoment = 28
 
 // cut tries what may be on the disk when the power goes, moment by moment.
 type cut struct {

@@ -62,21 +62,24 @@ func (s Shelf) Indexes(prefix string) ([]caps.StorageIndex, error) {
 
 // Indexes implements storage.Shelf.
 func (b *Backend) Indexes(prefix string) ([]caps.StorageIndex, error) {
-	return Shelf{b.shares}.Indexes(prefix)
-}
-
-// list names what is in a directory; nothing when it is not there.
-func list(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
+	names, err := b.fs.list(filepath.Join(b.shares, prefix))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("disk: %w", err)
 	}
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		names = append(names, e.Name())
+	return storageIndexes(prefix, names), nil
+}
+
+// list names what is in a directory; nothing when it is not there.
+func list(dir string) ([]string, error) {
+	names, err := system{}.list(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("disk: %w", err)
 	}
 	return names, nil
 }
