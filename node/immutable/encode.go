@@ -97,7 +97,7 @@ func encode(ctx context.Context, s shape, coder *erasure.Coder, next crypttext, 
 			if err := next(i, text); err != nil {
 				return err
 			}
-			whole.Write(text)
+			segHashes[i] = whole.Segment(text)
 			order <- sl // never blocks: as much room as slots
 			work <- sl
 		}
@@ -105,11 +105,9 @@ func encode(ctx context.Context, s shape, coder *erasure.Coder, next crypttext, 
 	})
 	for range workers {
 		g.Go(func() error {
-			h := taghash.NewBlock()
-			var sum [32]byte
+			hashes := make([][32]byte, s.n)
 			for sl := range work {
 				i, size := sl.segment, s.blockLen(sl.segment)
-				segHashes[i] = taghash.CrypttextSegment(sl.buf[:s.segmentLen(i)])
 				clear(sl.buf[s.segmentLen(i) : s.k*size]) // the padding of the last segment
 				for j := range sl.blocks {
 					sl.blocks[j] = sl.buf[j*size : (j+1)*size]
@@ -117,10 +115,9 @@ func encode(ctx context.Context, s shape, coder *erasure.Coder, next crypttext, 
 				if err := coder.EncodeInto(sl.blocks); err != nil {
 					return err
 				}
-				for j, b := range sl.blocks {
-					h.Reset()
-					h.Write(b)
-					blockHashes[j*s.segments+i] = [32]byte(h.Sum(sum[:0]))
+				taghash.BlockHashes(hashes, sl.blocks)
+				for j, h := range hashes {
+					blockHashes[j*s.segments+i] = h
 				}
 				sl.coded <- struct{}{}
 			}
@@ -144,7 +141,7 @@ func encode(ctx context.Context, s shape, coder *erasure.Coder, next crypttext, 
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return prove(s, [32]byte(whole.Sum(nil)), segHashes, blockHashes), nil
+	return prove(s, whole.Sum(), segHashes, blockHashes), nil
 }
 
 // proof is everything in the shares of one file that is not blocks.

@@ -69,6 +69,13 @@ func TestAgreesWithTahoe(t *testing.T) {
 			half(taghash.StorageIndex(k16(0)))
 		case "BlockHash":
 			full(taghash.BlockHash(b(0)))
+			var all [3][32]byte
+			taghash.BlockHashes(all[:], [][]byte{b(0), b(0), b(0)})
+			for _, h := range all {
+				if hex.EncodeToString(h[:]) != c.Result {
+					t.Errorf("case %d: the hashes of many differ", i)
+				}
+			}
 			h := taghash.NewBlock()
 			h.Write(b(0))
 			if hex.EncodeToString(h.Sum(nil)) != c.Result {
@@ -78,8 +85,13 @@ func TestAgreesWithTahoe(t *testing.T) {
 			full(taghash.UEBHash(b(0)))
 		case "Crypttext":
 			h := taghash.NewCrypttext()
-			h.Write(b(0))
-			got = h.Sum(nil)
+			for data, size := b(0), len(b(0))/3+1; len(data) > 0; data = data[min(size, len(data)):] {
+				part := data[:min(size, len(data))]
+				if h.Segment(part) != taghash.CrypttextSegment(part) {
+					t.Errorf("case %d: a segment differs", i)
+				}
+			}
+			full(h.Sum())
 		case "CrypttextSegment":
 			full(taghash.CrypttextSegment(b(0)))
 		case "Convergence":
