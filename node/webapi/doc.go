@@ -10,7 +10,8 @@
 //	GET    /uri?uri=CAP      redirect to /uri/CAP
 //	GET    /uri/CAP[/PATH]   a file, with ranges (HEAD too); ?t=json, uri, readonly-uri
 //	PUT    /uri/CAP[/PATH]   store a file there; ?t=uri link a cap; ?t=mkdir
-//	POST   /uri/CAP[/PATH]   ?t=mkdir, mkdir-with-children, mkdir-immutable, upload, uri, unlink
+//	POST   /uri/CAP[/PATH]   ?t=mkdir, mkdir-with-children, mkdir-immutable, upload, uri, unlink;
+//	                         check, of immutable files and directories, by their verifycaps too
 //	DELETE /uri/CAP/PATH     unlink
 //	       /cap is /uri; /file/CAP/NAME and /named/CAP/NAME download
 //	GET    /statistics       figures under Tahoe's names; ?t=json, openmetrics
@@ -21,6 +22,6 @@
 // another page's, is refused with 403: any web page could drive the node otherwise.
 //
 // New gives an http.Handler; it has no state but what it was given, and is safe
-// for concurrent use. It deliberately lacks operations handles, check, repair
-// and HTML beyond plain pages.
+// for concurrent use. It deliberately lacks operations handles, checks of
+// mutable files and of whole trees, and HTML beyond plain pages.
 package webapi

@@ -260,6 +260,8 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 		// These may name what is not there yet.
 	case at.cap == nil:
 		return &webError{http.StatusNotFound, "No such child: " + at.name}
+	case t == "check":
+		return s.check(w, r, at.cap)
 	case !caps.IsDir(at.cap):
 		return bad("POST to file: bad t=%s", t)
 	}
