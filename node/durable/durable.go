@@ -30,8 +30,16 @@ const TempPrefix = ".warren-tmp-"
 // it fails, or the machine does, path holds the old content or the new one, whole:
 // the new one if the name could not be synced. A symlink at path is replaced, not
 // followed.
-func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
+func WriteFile(path string, data []byte, perm os.FileMode) error {
+	return writeFile(path, data, perm, func(string) error { return nil })
+}
+
+// writeFile calls step before each of its steps; an error ends it there.
+func writeFile(path string, data []byte, perm os.FileMode, step func(name string) error) (err error) {
 	dir := filepath.Dir(path)
+	if err := step("create"); err != nil {
+		return fmt.Errorf("durable: write %s: %w", path, err)
+	}
 	f, err := createTemp(dir)
 	if err != nil {
 		return fmt.Errorf("durable: write %s: %w", path, err)
@@ -44,21 +52,36 @@ func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 			err = fmt.Errorf("durable: write %s: %w", path, err)
 		}
 	}()
+	if err = step("write"); err != nil {
+		return err
+	}
 	if _, err = f.Write(data); err != nil {
 		return err
 	}
 	// Permissions before the name: a secret is never open to others under its name.
+	if err = step("permissions"); err != nil {
+		return err
+	}
 	if err = chmod(f, perm); err != nil {
 		return err
 	}
 	// The content before the name: a name on the disk never leads to a torn file.
+	if err = step("sync"); err != nil {
+		return err
+	}
 	if err = f.Sync(); err != nil {
 		return err
 	}
 	if err = f.Close(); err != nil {
 		return err
 	}
+	if err = step("rename"); err != nil {
+		return err
+	}
 	if err = os.Rename(tmp, path); err != nil {
+		return err
+	}
+	if err = step("sync directory"); err != nil {
 		return err
 	}
 	return SyncDir(dir)
