@@ -25,6 +25,30 @@ func BenchmarkUpload(b *testing.B) {
 	}
 }
 
+// Without servers: what is left when they cost nothing.
+func BenchmarkEncode(b *testing.B) {
+	data := pattern(32 << 20)
+	for _, p := range [][2]int{{3, 5}, {3, 10}} {
+		b.Run(fmt.Sprintf("%dof%d", p[0], p[1]), func(b *testing.B) {
+			s, err := newShape(p[0], p[1], uint64(len(data)), segmentSizeFor(p[0], uint64(len(data)), 1<<20))
+			if err != nil {
+				b.Fatal(err)
+			}
+			coder, err := newClient(b, newGrid(b, p[1]), p[0], p[1], p[1]).coder(p[0], p[1])
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(data)))
+			for b.Loop() {
+				_, err := encode(b.Context(), s, coder, textOf(b, s, [16]byte{}, data), func(int, [][]byte) error { return nil })
+				if err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkDownload(b *testing.B) {
 	data := pattern(32 << 20)
 	for _, p := range [][2]int{{3, 5}, {3, 10}} {
