@@ -102,7 +102,7 @@ func NewClient(nurl furl.NURL, dial DialFunc) *Client {
 		MaxIdleConnsPerHost:    connections,
 		IdleConnTimeout:        idle,
 		MaxResponseHeaderBytes: 16 << 10,
-		WriteBufferSize:        256 << 10,
+		WriteBufferSize:        32 << 10,
 		ReadBufferSize:         64 << 10,
 	}
 	return &Client{

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 )
 
 const (
@@ -46,6 +47,10 @@ func newSecureConn(raw net.Conn, side func(net.Conn, *tls.Config) *tls.Conn, con
 
 // Write writes p. After an error, how much of it has left is not known.
 func (c *secureConn) Write(p []byte) (int, error) {
+	// A handshake must not be held back.
+	if err := c.Handshake(); err != nil {
+		return 0, err
+	}
 	total := len(p)
 	for len(p) > 0 {
 		n := min(len(p), atOnce)
@@ -59,17 +64,25 @@ func (c *secureConn) Write(p []byte) (int, error) {
 	return total, nil
 }
 
-// ReadFrom writes what r has, in large pieces. (net/http would make small ones.)
+// ReadFrom writes what r has, in large pieces (net/http would make small ones) once
+// small ones have left quickly: whoever looks after a slow line at r sees that it moves.
 func (c *secureConn) ReadFrom(r io.Reader) (total int64, err error) {
 	buf := c.raw.plain.Get().(*[atOnce]byte)
 	defer c.raw.plain.Put(buf)
+	size := record
 	for {
-		n, err := io.ReadFull(r, buf[:])
+		n, err := io.ReadFull(r, buf[:size])
 		if n > 0 {
+			started := time.Now()
 			w, err := c.Write(buf[:n])
 			total += int64(w)
 			if err != nil {
 				return total, err
+			}
+			if time.Since(started) < time.Second {
+				size = min(2*size, atOnce)
+			} else {
+				size = record
 			}
 		}
 		switch {
