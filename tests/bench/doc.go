@@ -1,8 +1,14 @@
 // Package bench measures what we may publish, between separate processes on this
-// machine's loopback: five storage servers that sync every share to disk, encoding
-// 3-of-5, and the web API that users have.
+// machine's loopback, through the web API that users have. `make bench` runs it.
+//
+// BenchmarkBesideTahoe (Linux) is the comparison: ten storage servers, 3-of-10,
+// ours and the real Tahoe in turn in the same run. Read its ratios first: what else
+// the machine does meanwhile disturbs both. It shows what the machine can do
+// beside, CPU seconds and the peak memory of the processes; all of it is in its
+// JSON file, so that tables can be made from that. The others are ours alone: five
+// storage servers, 3-of-5.
 //
 // Rates stand beside the rate at which the same machine, in the same run, computes
 // SHA-256 on one core ("of-sha256"), so that two machines, or a busy and an idle
-// one, can be compared. `make bench` runs it.
+// one, can be compared.
 package bench

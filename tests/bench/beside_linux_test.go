@@ -1,0 +1,379 @@
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"warren/tests/interop"
+)
+
+// plan is what a comparison does.
+type plan struct {
+	Needed   int   `json:"needed"`
+	Happy    int   `json:"happy"`
+	Total    int   `json:"total"`
+	Servers  int   `json:"servers"`
+	Size     int64 `json:"size"` // of the large file
+	Puts     int   `json:"puts"` // small files
+	PutSize  int64 `json:"putSize"`
+	Together int   `json:"together"` // of them at a time
+}
+
+// The cases, and those who are compared.
+const (
+	caseUpload   = "upload"
+	caseDownload = "download"
+	casePuts     = "puts"
+
+	ours     = "warren"
+	foolscap = "Tahoe, Foolscap"
+	gbs      = "Tahoe, GBS"
+)
+
+// BenchmarkBesideTahoe is a file of 1 GiB up and down, and 1,000 of 10 KiB, 8 at a
+// time, through the web API, 3-of-10 to ten servers on this machine: ours, and the
+// real Tahoe's over each of its two protocols, in turn in every round. It runs on
+// the disk below TMPDIR, where our servers sync what they store before they say so
+// and Tahoe's never do, and on tmpfs, where syncing costs nothing.
+//
+// WARREN_BENCH_SIZE is another size, in MiB. The table goes to standard output,
+// everything measured to beside-tahoe.json (WARREN_BENCH_JSON).
+func BenchmarkBesideTahoe(b *testing.B) {
+	p := plan{Needed: 3, Happy: 7, Total: 10, Servers: 10, Size: 1024 * mebibyte, Puts: 1000, PutSize: 10 << 10, Together: 8}
+	if s := os.Getenv("WARREN_BENCH_SIZE"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			b.Fatalf("WARREN_BENCH_SIZE is a number of MiB, not %q", s)
+		}
+		p.Size = int64(n) * mebibyte
+	}
+	interop.Warren(b) // not onto the tmpfs
+	file := os.Getenv("WARREN_BENCH_JSON")
+	if file == "" {
+		file = filepath.Join(interop.Root(b), "tests", "bench", "beside-tahoe.json")
+	}
+	all := figures{Plan: p, Machine: machine(b)}
+	for _, m := range []struct{ name, dir string }{{"disk", os.TempDir()}, {"tmpfs", "/dev/shm"}} {
+		b.Run(m.name, func(b *testing.B) {
+			b.Setenv("TMPDIR", m.dir)
+			needRoom(b, m.dir, m.name == "tmpfs", p)
+			c := newComparison(b, p)
+			for b.Loop() {
+				c.round(b)
+			}
+			done := medium{Name: m.name, Filesystem: filesystemOf(b, m.dir), Rounds: c.rounds}
+			all.Media = append(all.Media, done)
+			all.save(b, file)
+			fmt.Print("\n", done.table(p))
+			done.report(b)
+		})
+	}
+}
+
+// TestBesideTahoe is the smallest comparison, so that the big one does not rot.
+func TestBesideTahoe(t *testing.T) {
+	p := plan{Needed: 2, Happy: 2, Total: 3, Servers: 3, Size: 3 * mebibyte, Puts: 16, PutSize: 10 << 10, Together: 8}
+	c := newComparison(t, p)
+	c.round(t)
+	file := filepath.Join(t.TempDir(), "figures.json")
+	done := medium{Name: "disk", Filesystem: filesystemOf(t, t.TempDir()), Rounds: c.rounds}
+	(&figures{Plan: p, Machine: machine(t), Media: []medium{done}}).save(t, file)
+	read := load(t, file)
+	if len(read.Media) != 1 || len(read.Media[0].Rounds) != 1 {
+		t.Fatalf("read back %d media", len(read.Media))
+	}
+	r := read.Media[0].Rounds[0]
+	for _, name := range []string{caseUpload, caseDownload, casePuts} {
+		for _, system := range []string{ours, foolscap, gbs} {
+			s, ok := r.Samples[name][system]
+			if !ok {
+				t.Fatalf("%s of %s was not measured", name, system)
+			}
+			if s.Seconds <= 0 || s.ClientRSS < mebibyte || s.ServerRSS < mebibyte || s.ClientCPU < 0 || s.ServerCPU < 0 {
+				t.Errorf("%s of %s cannot be: %+v", name, system, s)
+			}
+		}
+	}
+	if y := r.Yardsticks; y.SHA256 <= 0 || y.Loopback <= 0 || y.WriteSync <= 0 {
+		t.Errorf("yardsticks: %+v", y)
+	}
+	table := read.Media[0].table(read.Plan)
+	if n := strings.Count(table, foolscap); n != 3 {
+		t.Errorf("the table names %s %d times:\n%s", foolscap, n, table)
+	}
+	t.Logf("\n%s", table)
+}
+
+// system is a client and its servers.
+type system struct {
+	name    string
+	client  *interop.WebClient
+	servers []*interop.Process
+	dirs    []string // node directories of the servers
+}
+
+// processes are the servers and the client.
+func (s *system) processes() []*interop.Process {
+	return append([]*interop.Process{s.client.Process}, s.servers...)
+}
+
+// comparison is the systems, and what was measured of them.
+type comparison struct {
+	plan    plan
+	systems []*system
+	http    *http.Client
+	unit    []byte // what bodies are made of
+	bodies  uint64 // made so far
+	rounds  []round
+}
+
+// newComparison starts the systems. All but one stand still (SIGSTOP) at any time:
+// idle nodes are not free, a Tahoe client over GBS asks every server each second.
+func newComparison(t testing.TB, p plan) *comparison {
+	t.Helper()
+	interop.NeedPeers(t)
+	c := &comparison{plan: p, unit: random(99, 8*mebibyte),
+		http: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: p.Together}}}
+	t.Cleanup(c.http.CloseIdleConnections)
+	var mine *system
+	var theirs []*system
+	interop.Together(t, func() {
+		s := &system{name: ours}
+		intro := interop.StartOurIntroducer(t)
+		s.serve(t, p, intro.FURL, interop.StartOurStorage)
+		s.client = interop.StartOurClient(t, intro.FURL, p.Needed, p.Happy, p.Total, p.Servers)
+		mine = s
+	}, func() {
+		s := &system{name: gbs}
+		intro := interop.StartIntroducer(t)
+		s.serve(t, p, intro.FURL, interop.StartStorage)
+		s.client = interop.StartClient(t, intro.FURL, p.Needed, p.Happy, p.Total, p.Servers)
+		// The same servers, which speak both, and a client that is told which to use.
+		f := &system{name: foolscap, servers: s.servers, dirs: s.dirs}
+		f.client = interop.StartClient(t, intro.FURL, p.Needed, p.Happy, p.Total, 0)
+		f.client.Process.Stop(time.Minute)
+		forceFoolscap(t, f.client.Dir)
+		f.client = interop.RunClient(t, interop.Tahoe(t), f.client.Dir, p.Servers)
+		theirs = []*system{f, s}
+	})
+	c.systems = append([]*system{mine}, theirs...)
+	for _, s := range c.systems {
+		s.checkProtocol(t)
+	}
+	for _, s := range c.systems {
+		s.signal(t, syscall.SIGSTOP)
+	}
+	return c
+}
+
+func (s *system) serve(t testing.TB, p plan, furl string, start func(testing.TB, string, string, ...string) (*interop.Process, string)) {
+	for i := range p.Servers {
+		process, dir := start(t, furl, fmt.Sprintf("server%d", i))
+		s.servers, s.dirs = append(s.servers, process), append(s.dirs, dir)
+	}
+}
+
+func forceFoolscap(t testing.TB, dir string) {
+	t.Helper()
+	path := filepath.Join(dir, "tahoe.cfg")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := strings.Replace(string(old), "\n[client]\n", "\n[client]\nforce_foolscap = true\n", 1)
+	if changed == string(old) {
+		t.Fatalf("%s has no section [client]", path)
+	}
+	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// checkProtocol sees to it that what is measured is what it is called: Tahoe's
+// clients show a Foolscap connection with its hint.
+func (s *system) checkProtocol(t testing.TB) {
+	t.Helper()
+	page := string(s.client.Must(t, "GET", "/?t=json", nil))
+	hinted := strings.Contains(page, `"connection_status": "Connected to `)
+	if s.name == foolscap && !hinted || s.name == gbs && hinted {
+		t.Fatalf("the client of %q uses another protocol: %s", s.name, page)
+	}
+}
+
+func (s *system) signal(t testing.TB, sig syscall.Signal) {
+	t.Helper()
+	for _, p := range s.processes() {
+		if err := syscall.Kill(p.Pid(), sig); err != nil {
+			t.Fatalf("%s: %v", s.name, err)
+		}
+	}
+}
+
+// clear deletes what the servers store, and leaves the directories of prefixes,
+// which a server may know to be there.
+func (s *system) clear(t testing.TB) {
+	t.Helper()
+	for _, dir := range s.dirs {
+		stored, err := filepath.Glob(filepath.Join(dir, "storage", "shares", "[a-z2-7][a-z2-7]", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range stored {
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// body is the next body of this size, unlike all others.
+func (c *comparison) body(size int64) *body {
+	c.bodies++
+	return &body{unit: c.unit, tag: fmt.Appendf(nil, "body %20d ", c.bodies), size: size}
+}
+
+// round measures every case of every system once, and the machine. Each round
+// begins with another system.
+func (c *comparison) round(t testing.TB) {
+	t.Helper()
+	r := round{Yardsticks: measureMachine(t), Samples: map[string]map[string]sample{caseUpload: {}, caseDownload: {}, casePuts: {}}}
+	for i := range c.systems {
+		s := c.systems[(i+len(c.rounds))%len(c.systems)]
+		s.signal(t, syscall.SIGCONT)
+		s.client.WaitConnected(t, c.plan.Servers)
+		// They may have been away for minutes: connections that this cost are made here.
+		interop.Eventually(t, 2*time.Minute, s.name+": a first file", func() error {
+			_, err := c.put(s, c.body(100<<10))
+			return err
+		})
+
+		var stored string
+		large := c.body(c.plan.Size)
+		r.Samples[caseUpload][s.name] = measure(t, s, func() error {
+			var err error
+			stored, err = c.put(s, large)
+			return err
+		})
+		r.Samples[caseDownload][s.name] = measure(t, s, func() error { return c.get(s, stored, large) })
+		s.clear(t)
+		r.Samples[casePuts][s.name] = measure(t, s, func() error { return c.putMany(s) })
+		s.clear(t)
+		s.signal(t, syscall.SIGSTOP)
+	}
+	c.rounds = append(c.rounds, r)
+}
+
+// put stores a body and returns its readcap.
+func (c *comparison) put(s *system, body *body) (readcap string, err error) {
+	req, err := http.NewRequest("PUT", s.client.URL+"/uri", body.reader())
+	if err != nil {
+		return "", err
+	}
+	req.ContentLength = body.size
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	if resp.StatusCode/100 != 2 {
+		return "", fmt.Errorf("PUT /uri: status %d: %s", resp.StatusCode, text)
+	}
+	return string(text), nil
+}
+
+// get fetches a body and compares it.
+func (c *comparison) get(s *system, readcap string, want *body) error {
+	resp, err := c.http.Get(s.client.URL + "/uri/" + readcap)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET /uri: status %d", resp.StatusCode)
+	}
+	return want.equal(resp.Body)
+}
+
+// putMany stores the small files.
+func (c *comparison) putMany(s *system) error {
+	work := make(chan *body, c.plan.Puts)
+	for range c.plan.Puts {
+		work <- c.body(c.plan.PutSize)
+	}
+	close(work)
+	var wg sync.WaitGroup
+	failed := make(chan error, c.plan.Together)
+	for range c.plan.Together {
+		wg.Go(func() {
+			for body := range work {
+				if _, err := c.put(s, body); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(failed)
+	return <-failed
+}
+
+// body is a unit again and again, with a tag of its own in front: making and
+// comparing it costs nothing that would be seen in what is measured.
+type body struct {
+	unit, tag []byte
+	size      int64
+}
+
+func (b *body) reader() io.Reader {
+	return io.LimitReader(io.MultiReader(bytes.NewReader(b.tag), &cycle{unit: b.unit}), b.size)
+}
+
+// equal reads r to its end.
+func (b *body) equal(r io.Reader) error {
+	want, buf, at := b.reader(), make([]byte, 256<<10), int64(0)
+	expect := make([]byte, len(buf))
+	for {
+		n, err := r.Read(buf)
+		if _, e := io.ReadFull(want, expect[:n]); e != nil || !bytes.Equal(expect[:n], buf[:n]) {
+			return fmt.Errorf("not the bytes that were stored, from %d on", at)
+		}
+		at += int64(n)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if at != b.size {
+		return fmt.Errorf("%d bytes of %d", at, b.size)
+	}
+	return nil
+}
+
+// cycle repeats a unit for ever.
+type cycle struct {
+	unit []byte
+	at   int
+}
+
+func (c *cycle) Read(p []byte) (int, error) {
+	n := copy(p, c.unit[c.at:])
+	c.at = (c.at + n) % len(c.unit)
+	return n, nil
+}
