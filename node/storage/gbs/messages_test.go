@@ -7,7 +7,6 @@ import (
 	"errors"
 	"math"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
@@ -116,71 +115,6 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-func TestBadMessages(t *testing.T) {
-	rtw := func(b []byte) error { _, err := decode(b, readReadTestWrite); return err }
-	create := func(b []byte) error { _, err := decode(b, readAllocation); return err }
-	good := object{"test": []any{}, "write": []any{}, "new-length": nil}
-	but := func(key string, value any) any {
-		m := object{}
-		for k, v := range good {
-			m[k] = v
-		}
-		m[key] = value
-		return object{"test-write-vectors": map[int]any{1: m}, "read-vector": []any{}}
-	}
-	if err := rtw(oracle(t, but("new-length", nil))); err != nil {
-		t.Fatalf("the good one: %v", err)
-	}
-	for _, c := range []struct {
-		name   string
-		decode func([]byte) error
-		body   []byte
-	}{
-		{"empty", create, nil},
-		{"text", create, []byte("hello")},
-		{"an array", create, oracle(t, []int{1})},
-		{"null", create, []byte{0xf6}},
-		{"a float", create, oracle(t, 1.5)},
-		{"undefined", create, []byte{0xf7}},
-		{"break alone", create, []byte{0xff}},
-		{"reserved length", create, []byte{0xbc}},
-		{"cut short", create, allocation{[]int{0}, 1000}.encode()[:30]},
-		{"two messages", create, slices.Concat(allocation{}.encode(), allocation{}.encode())},
-		{"a missing key", create, oracle(t, object{"share-numbers": set(1)})},
-		{"an extra key", create, oracle(t, object{"share-numbers": set(1), "allocated-size": 1, "more": 1})},
-		{"a repeated key", create, []byte("\xa2\x6eallocated-size\x01\x6eallocated-size\x01")},
-		{"byte string keys", create, oracle(t, map[cbor.ByteString]any{"share-numbers": set(1), "allocated-size": 1})},
-		{"a list for a set", create, oracle(t, object{"share-numbers": []int{1}, "allocated-size": 1})},
-		{"another tag", create, oracle(t, object{"share-numbers": cbor.Tag{Number: 259, Content: []int{}}, "allocated-size": 1})},
-		{"a share beyond 255", create, oracle(t, object{"share-numbers": set(256), "allocated-size": 1})},
-		{"a negative share", create, oracle(t, object{"share-numbers": set(-1), "allocated-size": 1})},
-		{"257 shares", create, oracle(t, object{"share-numbers": set(make([]int, 257)...), "allocated-size": 1})},
-		{"a null size", create, oracle(t, object{"share-numbers": set(1), "allocated-size": nil})},
-		{"a tagged size", create, oracle(t, object{"share-numbers": set(1), "allocated-size": cbor.Tag{Number: 1, Content: 5}})},
-		{"a size of 2^64", create, slices.Concat([]byte("\xa2\x6dshare-numbers\xd9\x01\x02\x80\x6eallocated-size"), []byte("\xc2\x49\x01\x00\x00\x00\x00\x00\x00\x00\x00"))},
-		{"an indefinite map", create, []byte("\xbf\xff")},
-		{"an array of 2^64-1", create, []byte("\xa2\x6dshare-numbers\xd9\x01\x02\x9b\xff\xff\xff\xff\xff\xff\xff\xff")},
-		{"a string of 2^64-1", create, []byte("\xa2\x7b\xff\xff\xff\xff\xff\xff\xff\xff")},
-		{"text that is not UTF-8", create, []byte("\xa2\x61\xff\x01\x61\xfe\x01")},
-		{"rtw: no new-length", rtw, oracle(t, object{"test-write-vectors": map[int]any{1: object{"test": []any{}, "write": []any{}}}, "read-vector": []any{}})},
-		{"rtw: a boolean length", rtw, oracle(t, but("new-length", true))},
-		{"rtw: 31 tests", rtw, oracle(t, but("test", slices.Repeat([]any{object{"offset": 0, "size": 0, "specimen": []byte{}}}, 31)))},
-		{"rtw: text data", rtw, oracle(t, but("write", []any{object{"offset": 0, "data": "text"}}))},
-		{"rtw: a negative offset", rtw, oracle(t, but("write", []any{object{"offset": -1, "data": []byte{}}}))},
-		{"rtw: a text share", rtw, oracle(t, object{"test-write-vectors": map[string]any{"1": good}, "read-vector": []any{}})},
-		{"rtw: a repeated share", rtw, slices.Concat([]byte("\xa2\x72test-write-vectors\xa2"), bytes.Repeat(slices.Concat([]byte{1}, oracle(t, good)), 2), []byte("\x6bread-vector\x80"))},
-		{"rtw: 31 reads", rtw, oracle(t, object{"test-write-vectors": map[int]any{}, "read-vector": slices.Repeat([]any{object{"offset": 0, "size": 0}}, 31)})},
-		{"version: deep nesting", func(b []byte) error { _, err := decode(b, readVersion); return err },
-			slices.Concat([]byte("\xa1\x41x"), bytes.Repeat([]byte{0x81}, 100), []byte{0})},
-		{"reason: empty", func(b []byte) error { _, err := decode(b, readReason); return err }, encodeReason("")},
-		{"reason: too long", func(b []byte) error { _, err := decode(b, readReason); return err }, encodeReason(strings.Repeat("x", maxReason+1))},
-	} {
-		if err := c.decode(c.body); !errors.Is(err, errCBOR) {
-			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-}
-
 // TestManyWrites: they are counted over all shares.
 func TestManyWrites(t *testing.T) {
 	for _, c := range []struct {
@@ -206,48 +140,14 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("Range %q: %v, %v", h, got, err)
 		}
 	}
-	for _, h := range []string{
-		"", "bytes", "bytes=", "bytes=-", "bytes=5-", "bytes=-5", "bytes=9-5", "bytes=0-1,3-4", "beets=0-9", "0-9", "bytes=a-b", "bytes=+1-5",
-		"bytes=-1-5", "bytes=0x0-0x9", "bytes=0-1_0", "bytes=0--1", "bytes=0-18446744073709551616", "bytes=0-18446744073709551615", "bytes=1e3-2e3",
-		"bytes=0-9223372036854775807", "bytes==0-9", "bytes=\u0660-\u0669",
-	} {
-		if got, err := parseRange(h); !errors.Is(err, errRange) {
-			t.Errorf("Range %q: %v, %v", h, got, err)
-		}
-	}
 	for h, want := range map[string]byteRange{"bytes 0-9/*": {0, 10}, " bytes 5-5/10": {5, 6}, "bytes 5-20/10": {5, 21}} {
 		if got, err := parseContentRange(h); err != nil || got != want {
 			t.Errorf("Content-Range %q: %v, %v", h, got, err)
 		}
 	}
-	for _, h := range []string{"", "bytes", "bytes 0-9", "bytes */10", "bytes 10-11/10", "bytes 9-5/*", "bytes=0-9/*", "octets 0-9/*", "bytes 0-9/x", "bytes a-9/*", "bytes -9/*", "bytes 0-/*"} {
-		if got, err := parseContentRange(h); !errors.Is(err, errRange) {
-			t.Errorf("Content-Range %q: %v, %v", h, got, err)
-		}
-	}
-}
-
-func TestSecretHeaders(t *testing.T) {
-	long := strings.Repeat("QUFB", 10) + "QUE=" // 32 bytes
-	need := []secretKind{leaseRenew, uploadSecret}
-	got, err := parseSecrets([]string{" upload-secret QUJD ", "lease-renew-secret " + long}, need)
+	got, err := parseSecrets([]string{" upload-secret QUJD ", "lease-renew-secret " + secret32}, []secretKind{leaseRenew, uploadSecret})
 	if err != nil || string(got[uploadSecret]) != "ABC" || len(got[leaseRenew]) != 32 {
 		t.Errorf("%v", err)
-	}
-	up := "upload-secret QUJD"
-	for _, h := range [][]string{
-		nil, {up}, {up, up}, {up, "lease-renew-secret " + long, "write-enabler " + long}, {up, "lease-cancel-secret " + long},
-		{up, "lease-renew-secret"}, {up, "lease-renew-secret "}, {up, "lease-renew-secret QUJD"}, {up, "lease-renew-secret " + long[:43]},
-		{up, "lease-renew-secret " + long + "QUFB"}, {up, "Lease-Renew-Secret " + long}, {up, "lease-renew-secret " + long + ", x"}, {up, ""},
-		{"upload-secret ====", "lease-renew-secret " + long}, {"upload-secret QUJ", "lease-renew-secret " + long}, {"upload-secret QUJE=", "lease-renew-secret " + long},
-		{"upload-secret " + strings.Repeat("QUFB", 1000), "lease-renew-secret " + long}, {"upload-secret QUJ\u00e9", "lease-renew-secret " + long},
-	} {
-		_, err := parseSecrets(h, need)
-		if !errors.Is(err, errSecrets) {
-			t.Errorf("%q: %v", h, err)
-		} else if strings.Contains(err.Error(), "QUJ") {
-			t.Errorf("the error tells a secret: %v", err)
-		}
 	}
 }
 
