@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -138,25 +139,36 @@ func (f *File) measure(ctx context.Context) (shape, error) {
 // assemble fetches, proves, decodes and decrypts one segment.
 func (f *File) assemble(ctx context.Context, segment int) ([]byte, error) {
 	s, _ := f.known()
-	blocks := make(map[int][]byte, s.k)
-	err := f.gather(ctx, s.k, s.k, s.blockLen(segment), func(ctx context.Context, r *remote) ([]byte, error) {
-		return r.block(ctx, segment)
-	}, blocks)
-	if err != nil {
-		return nil, err
-	}
-	data, err := f.coder.Decode(blocks)
-	if err != nil {
-		return nil, err
-	}
 	length, size := s.segmentLen(segment), s.blockLen(segment)
-	h := taghash.NewCrypttextSegment()
-	for i, b := range data {
-		if n := length - i*size; n > 0 {
-			h.Write(b[:min(n, size)])
+	var data [][]byte
+	var hash [32]byte // of the segment
+	err := f.gather(ctx, s.k, s.k, size, func(ctx context.Context, r *remote) ([]byte, error) {
+		return r.block(ctx, segment)
+	}, func(blocks map[int][]byte) (bad map[int]error, err error) {
+		// What is decoded from blocks that nobody has looked at yet may be anything,
+		// but the hashes of both together cost little more than one of them.
+		if data, err = f.coder.Decode(blocks); err != nil {
+			return nil, err
 		}
+		shares := slices.Sorted(maps.Keys(blocks))
+		ordered := make([][]byte, len(shares))
+		for i, share := range shares {
+			ordered[i] = blocks[share]
+		}
+		var hashes [][32]byte
+		hash, hashes = taghash.SegmentAndBlocks(length, data, ordered)
+		bad = map[int]error{}
+		for i, share := range shares {
+			if want, ok := f.leaf(share, segment); !ok || want != hashes[i] {
+				bad[share] = fmt.Errorf("%w: block %d", errCorrupt, segment)
+			}
+		}
+		return bad, nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	if want, ok := f.leaf(crypttextTree, segment); !ok || want != [32]byte(h.Sum(nil)) {
+	if want, ok := f.leaf(crypttextTree, segment); !ok || want != hash {
 		// Every block is what its share's root says: whoever made the shares made them
 		// of different files.
 		return nil, fmt.Errorf("%w: segment %d does not fit its crypttext hash", ErrMalformed, segment)
@@ -204,8 +216,10 @@ type attempt struct {
 // gather calls get for shares with different numbers until want of them have
 // succeeded, at least width at a time. Shares that fail are replaced by others at
 // once, shares that are slow for size bytes are joined by others and may still
-// win. Blocks, if not nil, receives what get returned, by share number.
-func (f *File) gather(ctx context.Context, width, want, size int, get func(context.Context, *remote) ([]byte, error), blocks map[int][]byte) error {
+// win. Accept, if not nil, is shown what get returned for want of them, by share
+// number, and says which have failed all the same; gather goes on until there are
+// none, or accept returns an error.
+func (f *File) gather(ctx context.Context, width, want, size int, get func(context.Context, *remote) ([]byte, error), accept func(map[int][]byte) (bad map[int]error, err error)) error {
 	asked := ctx
 	ctx, cancel := context.WithCancel(asked)
 	defer cancel()
@@ -214,7 +228,7 @@ func (f *File) gather(ctx context.Context, width, want, size int, get func(conte
 	results := make(chan *attempt)
 	running := map[*attempt]bool{}
 	tried := map[*remote]bool{}
-	good := map[int]bool{}
+	good := map[int]*attempt{}
 	var last error
 	for len(good) < want {
 		switch {
@@ -276,10 +290,34 @@ func (f *File) gather(ctx context.Context, width, want, size int, get func(conte
 				f.failed(ctx, a)
 				break
 			}
-			f.c.speeds.answered(a.r.server.ID)
-			good[a.r.share] = true
-			if blocks != nil && len(blocks) < want {
-				blocks[a.r.share] = a.data
+			if good[a.r.share] != nil {
+				delete(tried, a.r) // another server was quicker, but what it sent may be bad
+				break
+			}
+			good[a.r.share] = a
+			if accept == nil {
+				f.c.speeds.answered(a.r.server.ID)
+				break
+			}
+			if len(good) < want {
+				break
+			}
+			blocks := make(map[int][]byte, want)
+			for share, a := range good {
+				blocks[share] = a.data
+			}
+			bad, err := accept(blocks)
+			if err != nil {
+				return err
+			}
+			for share, a := range good {
+				if a.err = bad[share]; a.err == nil {
+					f.c.speeds.answered(a.r.server.ID)
+					continue
+				}
+				last = a.err
+				delete(good, share)
+				f.failed(ctx, a)
 			}
 		case <-news:
 		case <-timer.C:
@@ -297,11 +335,11 @@ func (f *File) gather(ctx context.Context, width, want, size int, get func(conte
 }
 
 // choose picks the most promising share that has not been tried. f.mu is held.
-func (f *File) choose(tried map[*remote]bool, good, active map[int]bool, load map[string]int, size int) *remote {
+func (f *File) choose(tried map[*remote]bool, good map[int]*attempt, active map[int]bool, load map[string]int, size int) *remote {
 	var best *remote
 	var bestSpeed speed
 	for _, r := range f.remotes {
-		if tried[r] || good[r.share] || active[r.share] || r.killed() != nil {
+		if tried[r] || good[r.share] != nil || active[r.share] || r.killed() != nil {
 			continue
 		}
 		v := f.c.speeds.get(r.server.ID)

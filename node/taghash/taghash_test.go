@@ -154,6 +154,40 @@ func TestAgreesWithTahoe(t *testing.T) {
 	}
 }
 
+func TestSegmentAndBlocks(t *testing.T) {
+	// Segments that fill their blocks, and such whose last blocks are padding in part
+	// or as a whole; blocks that are the data, and others.
+	for _, k := range []int{1, 2, 3, 7} {
+		for _, size := range []int{1, 63, 64, 1000, 100000} {
+			segment := make([]byte, k*size)
+			for i := range segment {
+				segment[i] = byte(i*i/7 + i)
+			}
+			var data, others [][]byte
+			for i := range k {
+				data = append(data, segment[i*size:(i+1)*size])
+				others = append(others, append([]byte{byte(i)}, data[i][1:]...))
+			}
+			for _, length := range []int{k * size, k*size - 1, (k-1)*size + 1, size, 1} {
+				for _, blocks := range [][][]byte{data, others} {
+					whole, hashes := taghash.SegmentAndBlocks(length, data, blocks)
+					if whole != taghash.CrypttextSegment(segment[:length]) {
+						t.Errorf("%d blocks of %d, %d bytes: the segment's hash is wrong", k, size, length)
+					}
+					if len(hashes) != k {
+						t.Fatalf("%d hashes of %d blocks", len(hashes), k)
+					}
+					for i, h := range hashes {
+						if h != taghash.BlockHash(blocks[i]) {
+							t.Errorf("%d blocks of %d, %d bytes: block %d is wrong", k, size, length, i)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 func TestBase32Refuses(t *testing.T) {
 	for _, s := range []string{
 		"a", "aaa", "aaaaaa", "ab", "aab=", "aaab", "AA", "a1", "a0", "a8", "a9", "aa======", " aa", "aa ", "aa\n", "a\ra", "a-a", "a\x00",
