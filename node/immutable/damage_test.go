@@ -2,10 +2,14 @@ package immutable
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"warren/node/caps"
 )
@@ -167,6 +171,71 @@ func TestLyingServers(t *testing.T) {
 		if !errors.Is(err, ErrNotEnoughShares) || len(got) > 0 {
 			t.Errorf("%s: %d bytes, %v", name, len(got), err)
 		}
+	}
+}
+
+// Two servers have the same share, and the one that is quicker sends a bad block.
+// That shows only when the other share has come; the slower server has long answered
+// by then, and is asked again.
+func TestTheSlowerCopyIsTheGoodOne(t *testing.T) { synctest.Test(t, testTheSlowerCopyIsTheGoodOne) }
+
+func testTheSlowerCopyIsTheGoodOne(t *testing.T) {
+	g := newGrid(t, 2)
+	data := pattern(1 << 20)
+	cp := mustUpload(t, newClient(t, g, 2, 2, 2), data).Cap.(caps.CHK)
+	shares := g.shares(t, cp.StorageIndex())
+	g = newGrid(t, 3)
+	wait := func(ctx context.Context, seconds int) error {
+		select {
+		case <-time.After(time.Duration(seconds) * time.Second):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	var mu sync.Mutex // guards what follows
+	asked := 0
+	var liar *fakeNode
+	for _, n := range g.nodes[:2] {
+		n.put(t, cp.StorageIndex(), 0, shares[0])
+		n.onRead = func(ctx context.Context, _ int, offset, _ uint64) error {
+			if offset != header1 { // where the block begins
+				return nil
+			}
+			mu.Lock()
+			asked++
+			turn := asked
+			if turn == 1 {
+				liar = n
+			}
+			mu.Unlock()
+			switch turn {
+			case 1:
+				return wait(ctx, 8)
+			case 2: // after three seconds
+				return wait(ctx, 10)
+			}
+			return nil
+		}
+		n.lie = func(_ int, offset uint64, b []byte) []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			if b = bytes.Clone(b); n == liar && offset == header1 {
+				b[1] ^= 1
+			}
+			return b
+		}
+	}
+	g.nodes[2].put(t, cp.StorageIndex(), 1, shares[1])
+	g.nodes[2].onRead = func(ctx context.Context, _ int, offset, _ uint64) error {
+		if offset != header1 {
+			return nil
+		}
+		return wait(ctx, 20)
+	}
+	mustDownload(t, newClient(t, g, 2, 2, 2), cp, data)
+	if asked != 3 || len(liar.advised) != 1 {
+		t.Errorf("asked %d times, %d advisories", asked, len(liar.advised))
 	}
 }
 
