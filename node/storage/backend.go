@@ -42,6 +42,13 @@ type Backend interface {
 	Advise(name string, text []byte) error
 }
 
+// Amender is a Backend that amends several shares at once, at the price of one.
+type Amender interface {
+	// AmendAll is Amend for each of the shares: each patch of a file is durable before
+	// the next of that file.
+	AmendAll(si caps.StorageIndex, patches map[int][]container.Patch) error
+}
+
 // File is a visible share file, open for reading.
 type File interface {
 	io.ReaderAt

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"warren/node/caps"
@@ -54,16 +56,12 @@ func (ss *Session) ListShares(ctx context.Context, kind ShareKind, si caps.Stora
 
 // ShareLength is the length of a share's data.
 func (ss *Session) ShareLength(ctx context.Context, kind ShareKind, si caps.StorageIndex, number int) (uint64, error) {
-	if err := ctx.Err(); err != nil {
-		return 0, err
-	}
-	defer ss.locks.read(si)()
-	sh, err := ss.openKind(kind, si, number)
+	r, err := ss.OpenShare(ctx, kind, si, number)
 	if err != nil {
 		return 0, err
 	}
-	defer sh.file.Close()
-	return sh.length(), nil
+	defer r.Close()
+	return r.Length(), nil
 }
 
 // ReadShare implements Client.
@@ -71,6 +69,7 @@ func (ss *Session) ReadShare(ctx context.Context, kind ShareKind, si caps.Storag
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	defer ss.timed(reading(kind))()
 	defer ss.locks.read(si)()
 	sh, err := ss.openKind(kind, si, number)
 	if err != nil {
@@ -78,6 +77,74 @@ func (ss *Session) ReadShare(ctx context.Context, kind ShareKind, si caps.Storag
 	}
 	defer sh.file.Close()
 	return sh.read(offset, size)
+}
+
+// reading is what a read of a share counts as.
+func reading(kind ShareKind) operation {
+	if kind == Mutable {
+		return opReadv
+	}
+	return opRead
+}
+
+// A ShareReader reads a share bit by bit, for somebody who takes it slowly: nobody
+// else waits for the next bit. It is not safe for concurrent use.
+type ShareReader struct {
+	ss     *Session
+	kind   ShareKind
+	si     caps.StorageIndex
+	number int
+	length uint64
+	open   *share // nil for a mutable share
+}
+
+// OpenShare opens a share for reading; Close it. An immutable one stays as it was,
+// even if it is removed meanwhile. A mutable one is looked up again by each read:
+// where what is open cannot be replaced (Windows), a reader must not stop a writer.
+func (ss *Session) OpenShare(ctx context.Context, kind ShareKind, si caps.StorageIndex, number int) (*ShareReader, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	defer ss.locks.read(si)()
+	sh, err := ss.openKind(kind, si, number)
+	if err != nil {
+		return nil, err
+	}
+	r := &ShareReader{ss: ss, kind: kind, si: si, number: number, length: sh.length()}
+	if kind == Immutable {
+		r.open = sh
+	} else {
+		sh.file.Close()
+	}
+	return r, nil
+}
+
+// Length is how long the share was when it was opened.
+func (r *ShareReader) Length() uint64 { return r.length }
+
+// Read reads what fits into p, from offset on: short at the share's end, 0 past it.
+func (r *ShareReader) Read(ctx context.Context, p []byte, offset uint64) (n int, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	defer r.ss.timed(reading(r.kind))()
+	if r.open != nil {
+		return r.open.readInto(p, offset)
+	}
+	defer r.ss.locks.read(r.si)()
+	sh, err := r.ss.openKind(r.kind, r.si, r.number)
+	if err != nil {
+		return 0, err
+	}
+	defer sh.file.Close()
+	return sh.readInto(p, offset)
+}
+
+// Close lets go of the share.
+func (r *ShareReader) Close() {
+	if r.open != nil {
+		r.open.file.Close()
+	}
 }
 
 func (ss *Session) openKind(kind ShareKind, si caps.StorageIndex, number int) (*share, error) {
@@ -172,8 +239,11 @@ func (ss *Session) AddLease(ctx context.Context, si caps.StorageIndex, secrets L
 	return ss.addLeases(si, all, ss.lease(secrets, 1))
 }
 
-// addLeases puts the lease on the shares; the storage index is write-locked.
+// addLeases puts the lease on the shares, or, for want of space, on none; the
+// storage index is write-locked.
 func (ss *Session) addLeases(si caps.StorageIndex, all []*share, lease container.Lease) error {
+	amended := map[int][]container.Patch{}
+	var growth uint64
 	for _, sh := range all {
 		lease := lease
 		if sh.mutable != nil && lease.Owner == 0 {
@@ -186,16 +256,33 @@ func (ss *Session) addLeases(si caps.StorageIndex, all []*share, lease container
 		if len(patches) == 0 {
 			continue
 		}
-		release, err := ss.reserve(uint64(grows))
-		if err != nil {
-			return err
-		}
+		amended[sh.number] = patches
+		growth += uint64(grows)
 		// Windows lets nobody write to what is open without leave to do so.
 		sh.file.Close()
-		err = ss.backend.Amend(si, sh.number, patches)
-		release()
-		if err != nil {
-			return fmt.Errorf("storage: writing a lease: %w", err)
+	}
+	if len(amended) == 0 {
+		return nil
+	}
+	release, err := ss.reserve(growth)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := ss.amend(si, amended); err != nil {
+		return fmt.Errorf("storage: writing a lease: %w", err)
+	}
+	return nil
+}
+
+// amend amends shares together, where the backend can.
+func (ss *Session) amend(si caps.StorageIndex, patches map[int][]container.Patch) error {
+	if a, ok := ss.backend.(Amender); ok {
+		return a.AmendAll(si, patches)
+	}
+	for _, n := range slices.Sorted(maps.Keys(patches)) {
+		if err := ss.backend.Amend(si, n, patches[n]); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -217,6 +217,13 @@ func (sh *share) read(offset, size uint64) ([]byte, error) {
 	return sh.immutable.Read(offset, size)
 }
 
+func (sh *share) readInto(p []byte, offset uint64) (int, error) {
+	if sh.mutable != nil {
+		return sh.mutable.ReadInto(p, offset)
+	}
+	return sh.immutable.ReadInto(p, offset)
+}
+
 func (sh *share) addOrRenew(l container.Lease) ([]container.Patch, int64, error) {
 	if sh.mutable != nil {
 		return sh.mutable.AddOrRenew(l)

@@ -149,11 +149,18 @@ func readFull(r io.ReaderAt, p []byte, off int64) error {
 // starts at base of the file: short at the end, empty past it. Numbers that
 // would wrap are past the end.
 func section(r io.ReaderAt, base int64, length, offset, size uint64) ([]byte, error) {
+	p := make([]byte, min(size, length-min(offset, length)))
+	_, err := sectionInto(r, base, length, offset, p)
+	return p, err
+}
+
+// sectionInto is section into p; n is how much of it there is.
+func sectionInto(r io.ReaderAt, base int64, length, offset uint64, p []byte) (n int, err error) {
 	if offset >= length {
-		return []byte{}, nil
+		return 0, nil
 	}
-	p := make([]byte, min(size, length-offset))
-	return p, readFull(r, p, base+int64(offset))
+	p = p[:min(uint64(len(p)), length-offset)]
+	return len(p), readFull(r, p, base+int64(offset))
 }
 
 // equalAt says whether section would return want, without holding more of the

@@ -99,6 +99,11 @@ func (im *Immutable) Read(offset, size uint64) ([]byte, error) {
 	return section(im.r, immutableHeader, im.length, offset, size)
 }
 
+// ReadInto reads what fits into p; n is how much of it there is.
+func (im *Immutable) ReadInto(p []byte, offset uint64) (n int, err error) {
+	return sectionInto(im.r, immutableHeader, im.length, offset, p)
+}
+
 // Leases returns all leases, in file order.
 func (im *Immutable) Leases() ([]Stored, error) {
 	var all []Stored

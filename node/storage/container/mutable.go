@@ -104,6 +104,11 @@ func (m *Mutable) Read(offset, size uint64) ([]byte, error) {
 	return section(m.r, mutableData, m.length, offset, size)
 }
 
+// ReadInto reads what fits into p; n is how much of it there is.
+func (m *Mutable) ReadInto(p []byte, offset uint64) (n int, err error) {
+	return sectionInto(m.r, mutableData, m.length, offset, p)
+}
+
 // Matches says whether Read would return want.
 func (m *Mutable) Matches(offset, size uint64, want []byte) (bool, error) {
 	return equalAt(m.r, mutableData, m.length, offset, size, want)

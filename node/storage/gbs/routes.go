@@ -145,28 +145,31 @@ func (q *request) readShare() error {
 		return err
 	}
 	defer q.streams.Release(1)
-	var length uint64
+	var sh *storage.ShareReader
 	err := q.work(func() (err error) {
-		length, err = q.session.ShareLength(q.ctx, q.kind, q.si, q.share)
+		sh, err = q.session.OpenShare(q.ctx, q.kind, q.si, q.share)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	r, code := byteRange{0, length}, http.StatusOK
+	defer sh.Close()
+	r, code := byteRange{0, sh.Length()}, http.StatusOK
 	if h := q.r.Header.Values("Range"); len(h) > 0 {
 		if r, err = parseRange(h[0]); err != nil {
 			return err
 		}
-		r.End = min(r.End, length)
+		r.End = min(r.End, sh.Length())
 		if r.Begin >= r.End {
 			return errEmptyRange
 		}
 		code = http.StatusPartialContent
 		q.Header().Set("Content-Range", r.contentRange())
 	}
+	pooled := q.blocks.Get().(*[]byte)
+	defer q.blocks.Put(pooled)
 	// The first block before the header: a share that cannot be read is still an error.
-	data, err := q.readBlock(r)
+	data, err := q.readBlock(sh, r, *pooled)
 	if err != nil {
 		q.Header().Del("Content-Range")
 		return err
@@ -179,7 +182,7 @@ func (q *request) readShare() error {
 		if r.Begin += uint64(len(data)); r.Begin == r.End {
 			return nil
 		}
-		if data, err = q.readBlock(r); err != nil {
+		if data, err = q.readBlock(sh, r, *pooled); err != nil {
 			break
 		}
 	}
@@ -189,10 +192,11 @@ func (q *request) readShare() error {
 	return nil
 }
 
-// readBlock reads what the range begins with.
-func (q *request) readBlock(r byteRange) (data []byte, err error) {
-	err = q.work(func() (err error) {
-		data, err = q.session.ReadShare(q.ctx, q.kind, q.si, q.share, r.Begin, min(r.End-r.Begin, block))
+// readBlock reads what the range begins with, into b.
+func (q *request) readBlock(sh *storage.ShareReader, r byteRange, b []byte) (data []byte, err error) {
+	err = q.work(func() error {
+		n, err := sh.Read(q.ctx, b[:min(r.End-r.Begin, uint64(len(b)))], r.Begin)
+		data = b[:n]
 		return err
 	})
 	return data, err
