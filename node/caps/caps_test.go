@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"warren/node/caps"
+	"warren/tests/bounds"
 )
 
 // vector is what the real Tahoe says of one text; see tests/vectors/gen_caps.py.
@@ -306,7 +307,9 @@ func FuzzParse(f *testing.F) {
 		f.Add(v.Input)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		c, err := caps.Parse(s)
+		var c caps.Cap
+		var err error
+		bounds.Memory(t, len(s), 16, func() { c, err = caps.Parse(s) })
 		if err != nil {
 			var e *caps.Error
 			if !errors.As(err, &e) || c != nil {

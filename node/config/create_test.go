@@ -7,11 +7,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"warren/node/furl"
+	"warren/tests/bounds"
 )
 
 func testIntroducer(t testing.TB) furl.FURL {
@@ -436,13 +440,33 @@ func FuzzIntroducers(f *testing.F) {
 func FuzzServers(f *testing.F) {
 	f.Add(goodServers)
 	f.Fuzz(func(t *testing.T, text string) {
-		doc, err := parseYAML("x", text)
-		if err != nil || doc == nil {
+		var doc *yaml.Node
+		var servers []StaticServer
+		var err error
+		bounds.Memory(t, len(text), 1024, func() {
+			if doc, err = parseYAML("x", text); err == nil && doc != nil {
+				servers, _, err = serversIn(doc)
+			}
+		})
+		if err != nil {
+			if !errors.Is(err, ErrSyntax) {
+				t.Fatal(err)
+			}
 			return
 		}
-		servers, _, err := serversIn(doc)
-		if err != nil {
+		if doc == nil {
 			return
+		}
+		data, err := encodeYAML(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := parseYAML("x", string(data))
+		if err != nil {
+			t.Fatalf("%q does not parse back: %v", data, err)
+		}
+		if again, _, err := serversIn(back); err != nil || !reflect.DeepEqual(again, servers) {
+			t.Fatalf("%q reads as %v, and then as %v, %v", text, servers, again, err)
 		}
 		for _, s := range servers {
 			if !validServerID(s.ID) || s.Announcement == nil {

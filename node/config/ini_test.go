@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"warren/tests/bounds"
 )
 
 func load(t testing.TB, name string, into any) {
@@ -184,7 +186,9 @@ func FuzzParseIni(f *testing.F) {
 		f.Add([]byte(c.Text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		p, err := parseIni("x", data)
+		var p *ini
+		var err error
+		bounds.Memory(t, len(data), 256, func() { p, err = parseIni("x", data) })
 		if err != nil {
 			var e *Error
 			if !errors.As(err, &e) {

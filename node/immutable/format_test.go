@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"warren/tests/bounds"
 )
 
 func testUEB(t testing.TB) UEB {
@@ -195,7 +197,9 @@ func FuzzUEB(f *testing.F) {
 	f.Add([]byte("codec_name:3:crs,size:1:0,"))
 	f.Add([]byte("a:99999999999999999999:b,"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		u, err := ParseUEB(b)
+		var u UEB
+		var err error
+		bounds.Memory(t, len(b), 64, func() { u, err = ParseUEB(b) })
 		if err != nil {
 			if !errors.Is(err, ErrMalformed) {
 				t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"math"
+	"net/http"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"warren/node/storage"
+	"warren/tests/bounds"
 )
 
 // oracle encodes with somebody else's encoder.
@@ -191,6 +193,7 @@ func FuzzMessages(f *testing.F) {
 	f.Add(encodeVersion(storage.Version{Application: "x"}))
 	f.Add(encodeReason("why"))
 	f.Add(encodeRequired([]storage.Range{{Begin: 1, End: 2}}))
+	f.Add([]byte("\xa2\x72test-write-vectors\xa1\x01\xa3\x65write\x9a\x00\x0f\xff\xff\x80"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		same(t, b, readReadTestWrite, readTestWrite.encode)
 		same(t, b, readReadTestWriteResult, readTestWriteResult.encode)
@@ -204,8 +207,13 @@ func FuzzMessages(f *testing.F) {
 }
 
 func same[T any](t *testing.T, b []byte, read func(*reader) (T, error), encode func(T) []byte) {
-	v, err := decode(b, read)
+	var v T
+	var err error
+	bounds.Memory(t, len(b), 64, func() { v, err = decode(b, read) })
 	if err != nil {
+		if !errors.Is(err, errCBOR) {
+			t.Fatal(err)
+		}
 		return
 	}
 	if err := cbor.Wellformed(b); err != nil {
@@ -217,12 +225,23 @@ func same[T any](t *testing.T, b []byte, read func(*reader) (T, error), encode f
 	}
 }
 
-// FuzzHeaders: what parses formats to what parses the same.
+// FuzzHeaders: what parses formats to what parses the same; nobody is let in who does
+// not say the one thing.
 func FuzzHeaders(f *testing.F) {
 	f.Add("bytes=0-9")
 	f.Add("bytes 0-9/*")
 	f.Add("upload-secret QUJD")
+	f.Add(authorization("sekrit"))
+	f.Add("text/html, application/cbor;q=0.5")
 	f.Fuzz(func(t *testing.T, h string) {
+		if good := authorization("sekrit"); authorized(h, good) != (h == good) {
+			t.Fatalf("%q is let in", h)
+		}
+		if acceptsCBOR(http.Header{"Accept": {h}}) && !strings.Contains(h, cborType) {
+			t.Fatalf("%q is taken to want CBOR", h)
+		}
+		isCBOR(h)
+		bounds.Memory(t, len(h), 8, func() { parseSecrets([]string{h}, []secretKind{uploadSecret}) })
 		if r, err := parseRange(h); err == nil {
 			if again, err := parseRange(r.header()); err != nil || again != r || r.Begin >= r.End {
 				t.Fatalf("%q: %v, %v, %v", h, r, again, err)
