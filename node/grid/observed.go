@@ -51,6 +51,13 @@ func (o *observed) WriteImmutable(ctx context.Context, si caps.StorageIndex, sha
 	return done, err
 }
 
+// Write passes on what the server says is missing, if it is one that says so.
+func (o *observed) Write(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret, offset uint64, data []byte) ([]storage.Range, error) {
+	missing, err := storage.Write(ctx, o.Client, si, share, upload, offset, data)
+	o.note(ctx, err)
+	return missing, err
+}
+
 func (o *observed) AbortImmutable(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret) error {
 	err := o.Client.AbortImmutable(ctx, si, share, upload)
 	o.note(ctx, err)

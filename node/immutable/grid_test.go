@@ -86,6 +86,7 @@ type fakeNode struct {
 	reads   int
 	bytes   int
 	writes  int
+	sent    int // bytes
 	advised []string
 	leases  []storage.LeaseSecrets
 	aborted int
@@ -129,16 +130,23 @@ func (n *fakeNode) CreateImmutable(ctx context.Context, si caps.StorageIndex, up
 }
 
 func (n *fakeNode) WriteImmutable(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret, offset uint64, data []byte) (bool, error) {
+	missing, err := n.Write(ctx, si, share, upload, offset, data)
+	return err == nil && len(missing) == 0, err
+}
+
+// Write makes the node a storage.Resumer, as far as what is behind it is one.
+func (n *fakeNode) Write(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret, offset uint64, data []byte) ([]storage.Range, error) {
 	n.mu.Lock()
 	hook := n.onWrite
 	n.writes++
 	n.mu.Unlock()
 	if hook != nil {
 		if err := hook(ctx, share, offset); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	return n.Client.WriteImmutable(ctx, si, share, upload, offset, data)
+	n.set(func(n *fakeNode) { n.sent += len(data) })
+	return storage.Write(ctx, n.Client, si, share, upload, offset, data)
 }
 
 func (n *fakeNode) AbortImmutable(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret) error {

@@ -38,14 +38,18 @@ type placement struct {
 	// barred are shares that are there and damaged: they do not count, and nothing
 	// can be written in their place. Only a repair knows of any.
 	barred grid.Holdings
+	// keep: another try can go on with what is half written, so it stays when this
+	// one is broken off.
+	keep bool
 }
 
 // place asks servers what they hold of si and finds a home for every share that
 // lacks one, as Tahoe does: the first 2n servers in permuted order take part, and
 // whoever fails or refuses is left out of the next round. Unlike Tahoe it asks for
-// room at once, since most files are new. Servers in avoid failed before.
-func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, avoid map[string]error) (*placement, error) {
-	p := &placement{client: c, si: si, size: size}
+// room at once, since most files are new. Servers in avoid failed before. Keep is
+// the placement's.
+func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, avoid map[string]error, keep bool) (*placement, error) {
+	p := &placement{client: c, si: si, size: size, keep: keep}
 	for _, s := range c.cfg.Servers.Permuted(si) {
 		if len(p.targets) == 2*c.cfg.Total {
 			break
@@ -60,15 +64,61 @@ func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, a
 		for p.round(ctx) {
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		p.abort(ctx)
-		return nil, context.Cause(ctx)
-	}
-	if err := p.unhappy(p.holdings()); err != nil {
-		p.abort(ctx)
+	if err := p.placed(ctx); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// replace finds other homes for the shares of the servers in avoid, which failed
+// while shares were written. What the others hold, whole or in part, stays theirs.
+func (p *placement) replace(ctx context.Context, avoid map[string]error) error {
+	known := map[string]bool{}
+	working := 0
+	for _, t := range p.targets {
+		known[t.ID] = true
+		if t.err == nil {
+			t.err = avoid[t.ID]
+		}
+		if t.err == nil {
+			working++
+		}
+	}
+	var more []*target
+	for _, s := range p.client.cfg.Servers.Permuted(p.si) {
+		if !known[s.ID] && working < 2*p.client.cfg.Total {
+			more = append(more, p.add(s))
+			working++
+		}
+	}
+	p.each(more, func(t *target) { p.query(ctx, t) })
+	var holders []*target
+	for _, t := range more {
+		if t.err == nil {
+			p.asked++
+		}
+		if len(t.held) > 0 {
+			holders = append(holders, t)
+		}
+	}
+	p.renew(ctx, holders)
+	for p.round(ctx) {
+	}
+	return p.placed(ctx)
+}
+
+// placed is the error of a placement with which there is nothing to do. Then what
+// was reserved is given back, unless it may be gone on with.
+func (p *placement) placed(ctx context.Context) error {
+	if ctx.Err() != nil {
+		p.stop(ctx)
+		return context.Cause(ctx)
+	}
+	err := p.unhappy(p.holdings())
+	if err != nil {
+		p.abort(ctx)
+	}
+	return err
 }
 
 // add has s take part.
@@ -82,7 +132,7 @@ func (p *placement) add(s grid.Server) *target {
 
 // allNew asks for room as if nobody held a share, and those who get none what they
 // hold. It reports whether that was all. If some do hold shares, it was the wrong
-// question: what was reserved is given back.
+// question: what was reserved in vain is given back, and the right one is asked.
 func (p *placement) allNew(ctx context.Context) bool {
 	wanted := p.wanted()
 	p.each(p.targets, func(t *target) {
@@ -111,12 +161,33 @@ func (p *placement) allNew(ctx context.Context) bool {
 	}
 	var both sync.WaitGroup
 	both.Go(func() { p.renew(ctx, renew) })
-	p.abort(ctx)
+	defer both.Wait()
+	reserved := map[*target]map[int]bool{}
 	for _, t := range p.targets {
-		clear(t.allocated)
+		reserved[t], t.allocated = t.allocated, map[int]bool{}
 	}
-	both.Wait()
-	return false
+	wanted = p.wanted()
+	p.each(p.targets, func(t *target) {
+		var ask []int
+		for _, share := range wanted[t.ID] {
+			if reserved[t][share] {
+				t.allocated[share] = true // it may hold a part of it already
+				delete(reserved[t], share)
+			} else {
+				ask = append(ask, share)
+			}
+		}
+		p.drop(ctx, t, reserved[t])
+		if len(ask) > 0 {
+			p.allocate(ctx, t, ask)
+		}
+	})
+	for _, t := range p.targets {
+		if len(wanted[t.ID]) > 0 && (t.err != nil || t.readonly) {
+			return false
+		}
+	}
+	return true
 }
 
 // uploadSecret is what proves to a server that an upload of si is ours. One secret
@@ -213,7 +284,7 @@ func (p *placement) allocate(ctx context.Context, t *target, shares []int) {
 		asked[share] = true
 	}
 	err := p.request(ctx, t, asked)
-	if err == nil && len(asked) > 0 && p.dropOld(ctx, t, asked) {
+	if err == nil && len(asked) > 0 && p.takeUp(ctx, t, asked) && len(asked) > 0 {
 		err = p.request(ctx, t, asked)
 	}
 	switch {
@@ -245,17 +316,26 @@ func (p *placement) request(ctx context.Context, t *target, asked map[int]bool) 
 	return err
 }
 
-// dropOld drops what an earlier try of ours, which died, left half written of the
-// shares asked; whether there was any. Our server lets us go on with those, and
-// never comes here; Tahoe's counts them as being written by somebody.
-func (p *placement) dropOld(ctx context.Context, t *target, asked map[int]bool) bool {
-	any := false
+// takeUp goes on with what an earlier try of ours, which broke off, left half
+// written of the shares asked. What cannot be gone on with is dropped; whether there
+// was any, so that asking again helps. Our server lists all of it as allocated, and
+// nobody comes here; Tahoe's counts it as being written by somebody.
+func (p *placement) takeUp(ctx context.Context, t *target, asked map[int]bool) bool {
+	dropped := false
 	for share := range asked {
-		if t.Client.AbortImmutable(ctx, p.si, share, t.upload) == nil {
-			any = true
+		// Every share begins with a zero byte.
+		missing, err := storage.Write(ctx, t.Client, p.si, share, t.upload, 0, []byte{0})
+		switch {
+		case errors.Is(err, storage.ErrNoShare), errors.Is(err, storage.ErrUnauthorized):
+			continue // it is full, or the upload is somebody else's
+		case err == nil && len(missing) > 0 && missing[len(missing)-1].End == p.size:
+			t.allocated[share] = true
+			delete(asked, share)
+		case t.Client.AbortImmutable(ctx, p.si, share, t.upload) == nil:
+			dropped = true
 		}
 	}
-	return any
+	return dropped
 }
 
 // holdings is what stands or, if all goes well, will stand.
@@ -294,16 +374,23 @@ func (p *placement) unhappy(h grid.Holdings) error {
 	return e
 }
 
+// stop ends a placement whose upload was broken off.
+func (p *placement) stop(ctx context.Context) {
+	if !p.keep {
+		p.abort(ctx)
+	}
+}
+
 // abort drops every share that is not complete. It works when ctx is over, too:
 // otherwise servers keep the room reserved until they time out.
 func (p *placement) abort(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.client.cfg.QueryTimeout)
 	defer cancel()
-	p.each(p.targets, func(t *target) { p.drop(ctx, t) })
+	p.each(p.targets, func(t *target) { p.drop(ctx, t, t.allocated) })
 }
 
-func (p *placement) drop(ctx context.Context, t *target) {
-	for share := range t.allocated {
+func (p *placement) drop(ctx context.Context, t *target, shares map[int]bool) {
+	for share := range shares {
 		_ = t.Client.AbortImmutable(ctx, p.si, share, t.upload)
 	}
 }

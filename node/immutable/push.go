@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"warren/node/grid"
+	"warren/node/storage"
 )
 
 // pushMemory bounds the buffers of one upload. Every share has three of the current
@@ -26,9 +28,12 @@ type pusher struct {
 	writers []*shareWriter
 	wg      sync.WaitGroup
 
+	report func(Progress) // or nil
+
 	mu   sync.Mutex
-	gone int // guarded by mu: writers that have failed
-	seen int // writers whose failure blocks has looked at; the producer's own
+	gone int      // guarded by mu: writers that have failed
+	far  Progress // guarded by mu
+	seen int      // writers whose failure blocks has looked at; the producer's own
 }
 
 // shareWriter collects one share and writes it in large pieces. Its buffer
@@ -46,6 +51,9 @@ type shareWriter struct {
 	err  error
 	late bool // err came after the upload was given up: not the server's fault
 	done bool
+	// found is how many bytes of the share were not sent, because the server has them
+	// from a try that broke off.
+	found uint64
 }
 
 var errIncomplete = errors.New("immutable: the server says that the share is incomplete")
@@ -53,7 +61,7 @@ var errIncomplete = errors.New("immutable: the server says that the share is inc
 // newPusher starts a writer for every allocated share. The caller sends blocks,
 // calls finish, and, whatever happened, wait. Cancelling ctx ends the writers.
 func newPusher(ctx context.Context, p *placement, header []byte) *pusher {
-	ps := &pusher{p: p}
+	ps := &pusher{p: p, report: reporter(ctx)}
 	limit := min(pushMemory/(buffers*p.client.cfg.Total), maxPiece)
 	for _, t := range p.targets {
 		if t.err != nil {
@@ -64,24 +72,35 @@ func newPusher(ctx context.Context, p *placement, header []byte) *pusher {
 				spare: make(chan []byte, 1), pieces: make(chan []byte, 1), size: make(chan int, 1)}
 			w.buf = append(make([]byte, 0, min(uint64(w.limit), p.size)), header...)
 			ps.writers = append(ps.writers, w)
-			ps.wg.Go(func() { ps.run(ctx, w, limit) })
 		}
+	}
+	ps.far.Total = uint64(len(ps.writers)) * p.size
+	for _, w := range ps.writers {
+		ps.wg.Go(func() { ps.run(ctx, w, limit) })
 	}
 	return ps
 }
 
-// run writes pieces in order until there are no more. After a failure it only
-// takes them, so that the producer is not held up.
+// run writes pieces in order until there are no more, but not those that the server
+// turns out to have. After a failure it only takes them, so that the producer is
+// not held up.
 func (ps *pusher) run(ctx context.Context, w *shareWriter, limit int) {
-	var offset uint64
+	var offset, found uint64
+	missing := []storage.Range{{Begin: 0, End: ps.p.size}}
 	failed := false
 	next := w.limit
 	for piece := range w.pieces {
 		if !failed {
 			started := time.Now()
-			done, err := ps.write(ctx, w, offset, piece)
-			offset += uint64(len(piece))
-			if err == nil && done != (offset == ps.p.size) {
+			end := offset + uint64(len(piece))
+			var err error
+			if overlap(missing, offset, end) {
+				missing, err = ps.write(ctx, w, offset, piece)
+				next = nextPiece(next, time.Since(started), limit)
+			} else {
+				found += uint64(len(piece))
+			}
+			if err == nil && (len(missing) == 0) != (end == ps.p.size) {
 				err = errIncomplete
 			}
 			if err != nil {
@@ -89,11 +108,11 @@ func (ps *pusher) run(ctx context.Context, w *shareWriter, limit int) {
 				w.mu.Lock()
 				w.err, w.late = err, ctx.Err() != nil
 				w.mu.Unlock()
-				ps.mu.Lock()
-				ps.gone++
-				ps.mu.Unlock()
+				ps.advance(offset, true)
+			} else {
+				ps.advance(uint64(len(piece)), false)
 			}
-			next = nextPiece(next, time.Since(started), limit)
+			offset = end
 			select {
 			case <-w.size:
 			default:
@@ -107,13 +126,36 @@ func (ps *pusher) run(ctx context.Context, w *shareWriter, limit int) {
 	}
 	w.mu.Lock()
 	w.done = !failed && offset == ps.p.size
+	w.found = found
 	w.mu.Unlock()
 }
 
-func (ps *pusher) write(ctx context.Context, w *shareWriter, offset uint64, piece []byte) (bool, error) {
+// overlap reports whether something in [begin, end) is missing.
+func overlap(missing []storage.Range, begin, end uint64) bool {
+	return slices.ContainsFunc(missing, func(m storage.Range) bool { return m.Begin < end && begin < m.End })
+}
+
+func (ps *pusher) write(ctx context.Context, w *shareWriter, offset uint64, piece []byte) (missing []storage.Range, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ps.p.client.cfg.StallTimeout)
 	defer cancel()
-	return w.t.Client.WriteImmutable(ctx, ps.p.si, w.share, w.t.upload, offset, piece)
+	return storage.Write(ctx, w.t.Client, ps.p.si, w.share, w.t.upload, offset, piece)
+}
+
+// advance counts n more bytes of one share, or, when it has failed, takes the share
+// and the n bytes that there were of it out of the count.
+func (ps *pusher) advance(n uint64, failed bool) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if failed {
+		ps.gone++
+		ps.far.Written -= n
+		ps.far.Total -= ps.p.size
+	} else {
+		ps.far.Written += n
+	}
+	if ps.report != nil {
+		ps.report(ps.far)
+	}
 }
 
 // add appends data to the share; the producer may reuse data afterwards.
@@ -252,6 +294,29 @@ func (w *shareWriter) finished() bool {
 	return w.done
 }
 
+// resumed is the number of bytes that were not sent, because servers had them from
+// a try that broke off.
+func (ps *pusher) resumed() (n uint64) {
+	for _, w := range ps.writers {
+		w.mu.Lock()
+		if w.done {
+			n += w.found
+		}
+		w.mu.Unlock()
+	}
+	return n
+}
+
+// settle notes what has become complete: it is held now, and nothing is left to write.
+func (ps *pusher) settle() {
+	for _, w := range ps.writers {
+		if w.finished() {
+			delete(w.t.allocated, w.share)
+			w.t.held[w.share] = true
+		}
+	}
+}
+
 // abandonFailed tells servers to drop what they did not take completely, or may
 // have allocated when their answer was lost. The file is stored: who does not listen
 // is not waited for.
@@ -261,7 +326,7 @@ func (ps *pusher) abandonFailed(ctx context.Context) {
 	var wg sync.WaitGroup
 	for _, t := range ps.p.targets {
 		if t.err != nil && len(t.allocated) > 0 {
-			wg.Go(func() { ps.p.drop(ctx, t) })
+			wg.Go(func() { ps.p.drop(ctx, t, t.allocated) })
 		}
 	}
 	for _, w := range ps.writers {

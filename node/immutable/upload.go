@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"warren/node/caps"
@@ -20,8 +21,29 @@ type Result struct {
 	Happiness int
 	Pushed    int
 	Existing  int
+	// Resumed is how many bytes of the shares written were not sent, since servers
+	// had them from a try that broke off.
+	Resumed uint64
 	// Shares names the servers that hold each share.
 	Shares map[int][]string
+}
+
+// Progress is how far an upload is: what servers have taken, or had, of the bytes of
+// all shares that are to be written. Total falls when a server fails.
+type Progress struct{ Written, Total uint64 }
+
+type progressKey struct{}
+
+// WithProgress has uploads under ctx call report, one call at a time, when servers
+// have taken more. An upload that has nothing to send, because all shares stand,
+// never calls it.
+func WithProgress(ctx context.Context, report func(Progress)) context.Context {
+	return context.WithValue(ctx, progressKey{}, report)
+}
+
+func reporter(ctx context.Context) func(Progress) {
+	report, _ := ctx.Value(progressKey{}).(func(Progress))
+	return report
 }
 
 // Upload stores body and returns its capability. size is its length, below zero
@@ -30,10 +52,13 @@ type Result struct {
 // others are read once and spooled if need be.
 //
 // When Upload returns nil, shares are durable on as many servers as Config.Happy
-// asks for. Servers that fail on the way are done without, or replaced by
-// starting over with the rest. An UnhappyError says that the grid has too few
-// servers now; like every other error it leaves no incomplete shares behind where
-// servers could be told, and another try is safe.
+// asks for. Servers that fail on the way are done without, or replaced; with
+// convergence what the others have taken is then not sent again. An UnhappyError
+// says that the grid has too few servers now; like every other error it leaves no
+// incomplete shares behind where servers could be told, and another try is safe.
+// Only when ctx ends, with convergence, they stay: another Upload of the same
+// content, by this process or a later one, goes on where this one was, until the
+// servers give up waiting (half an hour). What dies without a word leaves the same.
 func (c *Client) Upload(ctx context.Context, body io.Reader, size int64) (Result, error) {
 	src, err := c.newSource(ctx, body, size)
 	if err != nil {
@@ -43,72 +68,115 @@ func (c *Client) Upload(ctx context.Context, body io.Reader, size int64) (Result
 	if src.shape.segments == 0 {
 		return Result{Cap: caps.LIT{Data: src.lit}, Size: src.size}, nil
 	}
-	avoid := map[string]error{}
+	u := &uploading{c: c, src: src, key: src.key, avoid: map[string]error{}}
+	if src.convergent {
+		release, err := c.claim(ctx, storageIndex(src.key))
+		if err != nil {
+			return Result{}, err
+		}
+		defer release()
+	}
 	for {
-		key := src.key
-		if !src.convergent {
-			// Another try uses another key: nothing vouches that the plaintext is the same.
-			if _, err := io.ReadFull(c.cfg.Rand, key[:]); err != nil {
-				return Result{}, fmt.Errorf("immutable: key: %w", err)
-			}
-		}
-		failed := len(avoid)
-		res, err := c.attempt(ctx, src, key, avoid)
-		if err != nil && ctx.Err() != nil {
+		failed := len(u.avoid)
+		res, err := u.attempt(ctx)
+		switch {
+		case err == nil:
+			return res, nil
+		case ctx.Err() != nil:
 			return Result{}, context.Cause(ctx)
-		}
 		// Starting over helps when servers failed that will now be left out.
-		if !errors.Is(err, ErrUnhappy) || len(avoid) == failed || src.once {
-			return res, err
+		case errors.Is(err, ErrUnhappy) && len(u.avoid) > failed && !src.once:
+			continue
+		case u.p != nil:
+			u.p.abort(ctx)
+		}
+		return Result{}, err
+	}
+}
+
+// uploading is one Upload on its way.
+type uploading struct {
+	c     *Client
+	src   *source
+	key   [16]byte
+	avoid map[string]error // servers that failed while shares were written
+	// p is the placement that another attempt goes on with; existing, pushed and
+	// resumed count what it found and achieved so far.
+	p                *placement
+	existing, pushed int
+	resumed          uint64
+}
+
+// place finds homes for the shares, or other homes after an attempt that failed.
+func (u *uploading) place(ctx context.Context) error {
+	if u.p != nil {
+		before := len(u.p.targets)
+		if err := u.p.replace(ctx, u.avoid); err != nil {
+			u.p = nil
+			return err
+		}
+		for _, t := range u.p.targets[before:] {
+			u.existing += len(t.held)
+		}
+		return nil
+	}
+	if !u.src.convergent {
+		// Another try uses another key: nothing vouches that the plaintext is the same.
+		if _, err := io.ReadFull(u.c.cfg.Rand, u.key[:]); err != nil {
+			return fmt.Errorf("immutable: key: %w", err)
 		}
 	}
+	s := u.src.shape
+	p, err := u.c.place(ctx, storageIndex(u.key), shareSize(s, newLayout(s)), u.avoid, u.src.convergent)
+	if err != nil {
+		return err
+	}
+	u.existing, u.pushed, u.resumed = 0, 0, 0
+	for _, t := range p.targets {
+		if t.err == nil {
+			u.existing += len(t.held)
+		}
+	}
+	u.p = p
+	return nil
 }
 
 // attempt uploads once. Servers that fail while shares are written are added to
 // avoid.
-func (c *Client) attempt(ctx context.Context, src *source, key [16]byte, avoid map[string]error) (Result, error) {
-	s := src.shape
-	si := storageIndex(key)
-	release, err := c.claim(ctx, si)
-	if err != nil {
+func (u *uploading) attempt(ctx context.Context) (Result, error) {
+	if err := u.place(ctx); err != nil {
 		return Result{}, err
 	}
-	defer release()
-	p, err := c.place(ctx, si, shareSize(s, newLayout(s)), avoid)
-	if err != nil {
-		return Result{}, err
+	s, p := u.src.shape, u.p
+	if !p.keep {
+		u.p = nil // it ends with this attempt
 	}
-	existing := 0
-	for _, t := range p.targets {
-		if t.err == nil {
-			existing += len(t.held)
-		}
-	}
-
-	r, err := src.pass()
+	r, err := u.src.pass()
 	var next crypttext
 	if err == nil {
-		next, err = encrypt(s, key, plaintext{r: r, sums: src.sums, seed: src.seed})
+		next, err = encrypt(s, u.key, plaintext{r: r, sums: u.src.sums, seed: u.src.seed})
 	}
 	if err != nil {
 		p.abort(ctx)
 		return Result{}, err
 	}
 	pr, push, err := p.send(ctx, s, next, nil)
-	for id, e := range push.failed() {
-		avoid[id] = e
-	}
+	maps.Copy(u.avoid, push.failed())
+	u.pushed += push.pushed()
+	u.resumed += push.resumed()
 	if err != nil {
+		push.settle()
 		return Result{}, err
 	}
 
 	stand := push.standing()
 	res := Result{
-		Cap:       caps.CHK{Key: key, UEBHash: pr.uebHash, Needed: s.k, Total: s.n, Size: s.size},
+		Cap:       caps.CHK{Key: u.key, UEBHash: pr.uebHash, Needed: s.k, Total: s.n, Size: s.size},
 		Size:      s.size,
 		Happiness: grid.Happiness(stand),
-		Pushed:    push.pushed(),
-		Existing:  existing,
+		Pushed:    u.pushed,
+		Existing:  u.existing,
+		Resumed:   u.resumed,
 		Shares:    map[int][]string{},
 	}
 	for id, shares := range stand {
@@ -125,7 +193,7 @@ func (c *Client) attempt(ctx context.Context, src *source, key [16]byte, avoid m
 // send codes the file of this shape and writes the shares that p has room for.
 // Agree, if not nil, sees what the shares say of themselves before the first of
 // them is complete. Without an error so many stand that p's client is happy; else
-// none that is incomplete is left where servers could be told.
+// none that is incomplete is left where servers could be told, unless p keeps them.
 func (p *placement) send(ctx context.Context, s shape, next crypttext, agree func(*proof) error) (*proof, *pusher, error) {
 	l := newLayout(s)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -150,7 +218,7 @@ func (p *placement) send(ctx context.Context, s shape, next crypttext, agree fun
 		err = push.unhappy()
 	}
 	if err != nil {
-		p.abort(ctx)
+		p.stop(ctx)
 		return nil, push, err
 	}
 	push.abandonFailed(ctx)

@@ -10,7 +10,6 @@ import (
 	"net/http/httptest"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -467,104 +466,6 @@ func TestOneContentUploadedManyTimesAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-func TestCancelledUploadLeavesNothing(t *testing.T) {
-	g := newGrid(t, 3)
-	c := newClient(t, g, 2, 3, 3)
-	ctx, cancel := context.WithCancel(t.Context())
-	g.nodes[1].onWrite = func(ctx context.Context, _ int, offset uint64) error {
-		cancel()
-		return hang(ctx)
-	}
-	if _, err := c.Upload(ctx, bytes.NewReader(pattern(3<<20)), -1); !errors.Is(err, context.Canceled) {
-		t.Fatal(err)
-	}
-	for _, n := range g.nodes {
-		n.set(func(n *fakeNode) {
-			n.onWrite = nil
-			if n.aborted != 1 {
-				t.Errorf("%s: %d aborts", n.id, n.aborted)
-			}
-		})
-	}
-	mustUpload(t, c, pattern(3<<20))
-}
-
-// dying is a server whose client dies: it hears no goodbye.
-type dying struct{ storage.Client }
-
-func (dying) AbortImmutable(context.Context, caps.StorageIndex, int, storage.Secret) error {
-	return errors.New("killed")
-}
-
-// strict is a server like Tahoe's: a share that is being written is given to
-// nobody, not even to its writer.
-type strict struct {
-	storage.Client
-	mu      sync.Mutex // guards writing
-	writing map[int]bool
-}
-
-func (s *strict) CreateImmutable(ctx context.Context, si caps.StorageIndex, upload storage.Secret, lease storage.LeaseSecrets, shares []int, size uint64) (already, allocated []int, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	complete, err := s.Client.ListShares(ctx, storage.Immutable, si)
-	if err != nil {
-		return nil, nil, err
-	}
-	free := slices.DeleteFunc(slices.Clone(shares), func(n int) bool { return s.writing[n] && !slices.Contains(complete, n) })
-	already, allocated, err = s.Client.CreateImmutable(ctx, si, upload, lease, free, size)
-	for _, n := range allocated {
-		s.writing[n] = true
-	}
-	return already, allocated, err
-}
-
-func (s *strict) AbortImmutable(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret) error {
-	err := s.Client.AbortImmutable(ctx, si, share, upload)
-	if err == nil {
-		s.mu.Lock()
-		delete(s.writing, share)
-		s.mu.Unlock()
-	}
-	return err
-}
-
-// A process is killed in an upload: the next one is not locked out by what the
-// first left half written, neither on our servers nor on Tahoe's.
-func TestKilledUploadIsTakenUp(t *testing.T) {
-	for name, wrap := range map[string]func(storage.Client) storage.Client{
-		"ours":    func(c storage.Client) storage.Client { return c },
-		"Tahoe's": func(c storage.Client) storage.Client { return &strict{Client: c, writing: map[int]bool{}} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := newGrid(t, 3)
-			servers := map[*fakeNode]storage.Client{}
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			for i, n := range g.nodes {
-				servers[n] = wrap(n.Client)
-				n.Client = dying{servers[n]}
-				n.onWrite = func(ctx context.Context, _ int, offset uint64) error {
-					if i != 1 {
-						return nil
-					}
-					cancel()
-					return hang(ctx)
-				}
-			}
-			data := pattern(3 << 20)
-			if _, err := newClient(t, g, 2, 3, 3).Upload(ctx, bytes.NewReader(data), -1); !errors.Is(err, context.Canceled) {
-				t.Fatal(err)
-			}
-			for n, c := range servers {
-				n.set(func(n *fakeNode) { n.Client, n.onWrite = c, nil })
-			}
-			c := newClient(t, g, 2, 3, 3)
-			mustDownload(t, c, mustUpload(t, c, data).Cap, data)
-		})
-	}
 }
 
 func TestBadConfigurations(t *testing.T) {

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"errors"
+	"math"
 
 	"warren/node/caps"
 	"warren/node/storage/container"
@@ -127,4 +128,25 @@ type Client interface {
 	// held are missing from the answer. Over GBS each vector is a request of its
 	// own: a write between two of them shows in one and not in the other.
 	ReadSlot(ctx context.Context, si caps.StorageIndex, shares []int, read []ReadVector) (map[int][][]byte, error)
+}
+
+// Resumer is a Client whose server says what has not arrived of a share, so that an
+// upload which broke off goes on where it was. GBS says it; Foolscap cannot.
+type Resumer interface {
+	// Write is WriteImmutable, and returns what is still missing of the share;
+	// nothing says that it is complete.
+	Write(ctx context.Context, si caps.StorageIndex, share int, upload Secret, offset uint64, data []byte) (missing []Range, err error)
+}
+
+// Write writes to c and returns what is missing, as a Resumer does. Of a Client that
+// is none, all that follows data counts as missing until the share is complete.
+func Write(ctx context.Context, c Client, si caps.StorageIndex, share int, upload Secret, offset uint64, data []byte) (missing []Range, err error) {
+	if r, ok := c.(Resumer); ok {
+		return r.Write(ctx, si, share, upload, offset, data)
+	}
+	done, err := c.WriteImmutable(ctx, si, share, upload, offset, data)
+	if err != nil || done {
+		return nil, err
+	}
+	return []Range{{offset + uint64(len(data)), math.MaxUint64}}, nil
 }

@@ -342,11 +342,17 @@ func (c *Client) CreateImmutable(ctx context.Context, si caps.StorageIndex, uplo
 
 // WriteImmutable implements storage.Client.
 func (c *Client) WriteImmutable(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret, offset uint64, data []byte) (done bool, err error) {
+	missing, err := c.Write(ctx, si, share, upload, offset, data)
+	return err == nil && len(missing) == 0, err
+}
+
+// Write implements storage.Resumer.
+func (c *Client) Write(ctx context.Context, si caps.StorageIndex, share int, upload storage.Secret, offset uint64, data []byte) (missing []storage.Range, err error) {
 	if len(data) == 0 {
-		return false, fmt.Errorf("%w: GBS has no empty writes", storage.ErrMalformed)
+		return nil, fmt.Errorf("%w: GBS has no empty writes", storage.ErrMalformed)
 	}
 	if offset > math.MaxInt64-uint64(len(data)) {
-		return false, storage.ErrBadRange
+		return nil, storage.ErrBadRange
 	}
 	a, err := c.do(ctx, call{
 		method: "PATCH", path: sharePath(storage.Immutable, si, share),
@@ -356,12 +362,18 @@ func (c *Client) WriteImmutable(ctx context.Context, si caps.StorageIndex, share
 		limit:   1 << 20, want: cborType,
 	})
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	if _, err := decode(a.body, readRequired); err != nil {
-		return false, err
+	missing, err = decode(a.body, readRequired)
+	switch {
+	case err != nil:
+		return nil, err
+	case a.code == http.StatusCreated:
+		return nil, nil
+	case len(missing) == 0: // the status decides whether the share is complete
+		return []storage.Range{{Begin: offset + uint64(len(data)), End: math.MaxUint64}}, nil
 	}
-	return a.code == http.StatusCreated, nil
+	return missing, nil
 }
 
 func sharePath(kind storage.ShareKind, si caps.StorageIndex, share int) string {
