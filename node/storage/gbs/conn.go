@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,13 +37,14 @@ func newBuffers() *buffers {
 // Write makes.
 type secureConn struct {
 	*tls.Conn
-	raw *rawConn
+	raw     *rawConn
+	writing atomic.Int32 // Writes under way
 }
 
 // newSecureConn speaks TLS over raw; side is tls.Client or tls.Server.
 func newSecureConn(raw net.Conn, side func(net.Conn, *tls.Config) *tls.Conn, config *tls.Config, b *buffers) *secureConn {
 	r := &rawConn{Conn: raw, buffers: b}
-	return &secureConn{side(r, config), r}
+	return &secureConn{Conn: side(r, config), raw: r}
 }
 
 // Write writes p. After an error, how much of it has left is not known.
@@ -51,6 +53,8 @@ func (c *secureConn) Write(p []byte) (int, error) {
 	if err := c.Handshake(); err != nil {
 		return 0, err
 	}
+	c.writing.Add(1)
+	defer c.writing.Add(-1)
 	total := len(p)
 	for len(p) > 0 {
 		n := min(len(p), atOnce)
@@ -62,6 +66,16 @@ func (c *secureConn) Write(p []byte) (int, error) {
 		p = p[n:]
 	}
 	return total, nil
+}
+
+// Close closes the connection. TLS says goodbye first, and waits until the other side
+// takes it, for five seconds: not behind a Write that waits for that already. (TLS
+// looks for one by itself, and does not know of what is held back here.)
+func (c *secureConn) Close() error {
+	if c.writing.Load() > 0 {
+		return c.raw.Conn.Close()
+	}
+	return c.Conn.Close()
 }
 
 // ReadFrom writes what r has, in large pieces (net/http would make small ones) once
