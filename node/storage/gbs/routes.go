@@ -65,10 +65,11 @@ func (q *request) writeShare() error {
 	if n := q.r.ContentLength; n >= 0 && uint64(n) != r.End-r.Begin {
 		return fmt.Errorf("%w: the body is not as long as its range", storage.ErrMalformed)
 	}
-	if err := q.streams.Acquire(q.ctx, 1); err != nil {
+	done, err := q.hold(q.streams, 1)
+	if err != nil {
 		return err
 	}
-	defer q.streams.Release(1)
+	defer done()
 	pooled := q.blocks.Get().(*[]byte)
 	defer q.blocks.Put(pooled)
 	var required []storage.Range
@@ -141,12 +142,13 @@ func (q *request) list() error {
 func (q *request) readShare() error {
 	// Tahoe's client wants this type of an error too.
 	q.Header().Set("Content-Type", "application/octet-stream")
-	if err := q.streams.Acquire(q.ctx, 1); err != nil {
+	done, err := q.hold(q.streams, 1)
+	if err != nil {
 		return err
 	}
-	defer q.streams.Release(1)
+	defer done()
 	var sh *storage.ShareReader
-	err := q.work(func() (err error) {
+	err = q.work(func() (err error) {
 		sh, err = q.session.OpenShare(q.ctx, q.kind, q.si, q.share)
 		return err
 	})
@@ -244,10 +246,11 @@ func (q *request) readTestWrite() error {
 		return err
 	}
 	reads := ask.mayRead()
-	if err := q.answers.Acquire(q.ctx, reads); err != nil {
+	answered, err := q.hold(q.answers, reads)
+	if err != nil {
 		return err
 	}
-	defer q.answers.Release(reads)
+	defer answered()
 	secrets := storage.SlotSecrets{
 		WriteEnabler: storage.Secret(q.secrets[writeEnabler]),
 		LeaseSecrets: q.leases(),

@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -32,7 +33,9 @@ type Options struct {
 	MaxMutableWrite int64
 	// BodyMemory bounds what all bodies under way may take together: 512 MiB; and
 	// once more what is read for the answers to mutable writes. Requests beyond it
-	// wait. Immutable writes and other reads are streamed and do not count.
+	// wait. Immutable writes and other reads are streamed and do not count. Bodies up
+	// to 1 MiB, as nearly all are, have a sixteenth more to themselves: they wait for
+	// no large one.
 	BodyMemory int64
 	// MaxRequests is how many requests are at work in the storage at once; others
 	// wait. One that waits for its client is not at work. 64.
@@ -40,8 +43,15 @@ type Options struct {
 	// MaxStreams is how many shares are read and written at once, each as slowly as
 	// its client; others wait. Each has a block in memory. 512.
 	MaxStreams int64
+	// MaxConnections is how many clients are connected at once. One more takes the
+	// place of the connection that has been without a request for the longest. 1024.
+	MaxConnections int
 	// Stall ends a connection on which nothing moves in the midst of a request: 60 s.
 	Stall time.Duration
+	// MinRate is how many bytes a second a client must move, in a sixth of Stall, while
+	// others wait for the memory or the stream that it holds; else its connection ends.
+	// While nobody waits it may be as slow as it likes. 2048.
+	MinRate float64
 	// Idle ends a connection without a request: 5 minutes, beyond every client's own.
 	Idle time.Duration
 	// Log receives internal failures, never secrets. Nil discards.
@@ -59,6 +69,8 @@ const (
 	// piece is how much of an answer a client must take in Options.Stall: 1 kB/s
 	// will do, as over Tor on a bad day.
 	piece = 64 << 10
+	// smallBody is the largest body that takes from the memory kept for small ones.
+	smallBody = 1 << 20
 )
 
 // Server is the HTTP handler of the protocol. Safe for concurrent use.
@@ -67,10 +79,11 @@ type Server struct {
 	authorization string
 	opt           Options
 	requests      *semaphore.Weighted // acquired last, and held for no network
-	streams       *semaphore.Weighted
-	memory        *semaphore.Weighted
-	answers       *semaphore.Weighted // acquired after memory, never before
-	blocks        sync.Pool           // of *[]byte, block bytes long
+	streams       *pool
+	memory        *pool     // of bodies larger than smallBody
+	small         *pool     // of the others
+	answers       *pool     // acquired after memory or small, never before
+	blocks        sync.Pool // of *[]byte, block bytes long
 }
 
 // NewServer serves session to whoever knows the swissnum.
@@ -88,8 +101,14 @@ func NewServer(session *storage.Session, swissnum string, opt Options) *Server {
 	if opt.MaxStreams == 0 {
 		opt.MaxStreams = 512
 	}
+	if opt.MaxConnections == 0 {
+		opt.MaxConnections = 1024
+	}
 	if opt.Stall == 0 {
 		opt.Stall = time.Minute
+	}
+	if opt.MinRate == 0 {
+		opt.MinRate = 2048
 	}
 	if opt.Idle == 0 {
 		opt.Idle = 5 * time.Minute
@@ -97,14 +116,16 @@ func NewServer(session *storage.Session, swissnum string, opt Options) *Server {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
+	shared := func(amount int64) *pool { return newPool(amount, opt.MinRate, opt.Stall/6) }
 	return &Server{
 		session:       session,
 		authorization: authorization(swissnum),
 		opt:           opt,
 		requests:      semaphore.NewWeighted(opt.MaxRequests),
-		streams:       semaphore.NewWeighted(opt.MaxStreams),
-		memory:        semaphore.NewWeighted(opt.BodyMemory),
-		answers:       semaphore.NewWeighted(opt.BodyMemory),
+		streams:       shared(opt.MaxStreams),
+		memory:        shared(opt.BodyMemory),
+		small:         shared(max(opt.BodyMemory/16, smallBody)),
+		answers:       shared(opt.BodyMemory),
 		blocks:        sync.Pool{New: func() any { b := make([]byte, block); return &b }},
 	}
 }
@@ -123,6 +144,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 		Handler:           s,
 		Protocols:         &protocols,
 		BaseContext:       func(net.Listener) context.Context { return requests },
+		ConnState:         (&crowd{most: s.opt.MaxConnections}).changed,
 		ReadHeaderTimeout: 30 * time.Second,
 		IdleTimeout:       s.opt.Idle,
 		MaxHeaderBytes:    16 << 10,
@@ -167,6 +189,8 @@ type request struct {
 	share   int
 	secrets map[secretKind][]byte
 	read    bool // the body has been read to its end
+	turns   []*turn
+	ended   atomic.Bool // it held others up
 }
 
 // A route is one of the operations.
@@ -364,6 +388,41 @@ func (q *request) refuse(err error) {
 // deadlines, as tests have, answers ErrNotSupported.)
 func (q *request) extend() {
 	q.rc.SetWriteDeadline(time.Now().Add(q.opt.Stall))
+	if q.ended.Load() {
+		q.rc.SetWriteDeadline(past)
+	}
+}
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// hold takes a turn in a pool, until done.
+func (q *request) hold(p *pool, amount int64) (done func(), err error) {
+	t, err := p.acquire(q.ctx, amount, q.end)
+	if err != nil {
+		return nil, err
+	}
+	q.turns = append(q.turns, t)
+	return t.release, nil
+}
+
+// end ends the request in the midst of what its client moves.
+func (q *request) end() {
+	q.ended.Store(true) // first: who sets a deadline looks at it afterwards
+	q.rc.SetReadDeadline(past)
+	q.rc.SetWriteDeadline(past)
+}
+
+// move does what the client is waited for in, and counts the bytes.
+func (q *request) move(do func() (int, error)) (int, error) {
+	for _, t := range q.turns {
+		t.await()
+	}
+	n, err := do()
+	for _, t := range q.turns {
+		t.advance(n)
+	}
+	return n, err
 }
 
 // Read reads the request's body; each read may take a while, all of them together
@@ -371,7 +430,10 @@ func (q *request) extend() {
 // the client leave, and would take a late disk for a client that left.
 func (q *request) Read(p []byte) (int, error) {
 	q.rc.SetReadDeadline(time.Now().Add(q.opt.Stall))
-	n, err := q.r.Body.Read(p)
+	if q.ended.Load() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	n, err := q.move(func() (int, error) { return q.r.Body.Read(p) })
 	if err == nil || err == io.EOF {
 		q.rc.SetReadDeadline(time.Time{})
 	} // else it stays in the past: net/http tries again, on the way out
@@ -391,10 +453,13 @@ func (q *request) body(limit int64) (body []byte, done func(), err error) {
 	if size < 0 {
 		size = limit
 	}
-	if err := q.memory.Acquire(q.ctx, size); err != nil {
+	memory := q.memory
+	if size <= smallBody {
+		memory = q.small
+	}
+	if done, err = q.hold(memory, size); err != nil {
 		return nil, nil, err
 	}
-	done = func() { q.memory.Release(size) }
 	var b bytes.Buffer
 	if q.r.ContentLength > 0 {
 		// All of it, as it is accounted for: growing would take up to thrice as much.
@@ -426,7 +491,7 @@ func (q *request) send(code int, message []byte) error {
 func (q *request) deliver(b []byte) {
 	for part := range slices.Chunk(b, piece) {
 		q.extend()
-		if _, err := q.ResponseWriter.Write(part); err != nil {
+		if _, err := q.move(func() (int, error) { return q.ResponseWriter.Write(part) }); err != nil {
 			panic(http.ErrAbortHandler)
 		}
 	}
