@@ -109,6 +109,13 @@ func (m medium) table(p plan) string {
 				r := m.ratio(name, system)
 				faster = fmt.Sprintf("%.2f (%.2f to %.2f)", r.median, r.least, r.most)
 			}
+			failed := 0
+			for _, r := range m.Rounds {
+				failed += r.Samples[name][system].Failed
+			}
+			if failed > 0 {
+				faster += fmt.Sprintf(", failed %d times before", failed)
+			}
 			mib := func(n int64) float64 { return float64(n) / mebibyte }
 			fmt.Fprintf(w, "%s\t%s\t%.2f\t%.2f to %.2f\t%s\t%s\t%.2f + %.2f\t%.2f\t%.0f, %.0f\n", name, system, s.median, s.least, s.most, rate, faster,
 				m.of(name, system, func(s sample) float64 { return s.ClientCPU }).median,

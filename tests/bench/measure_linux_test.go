@@ -33,11 +33,12 @@ type sample struct {
 	OthersCPU float64 `json:"othersCPU"`
 	ClientRSS int64   `json:"clientRSS"` // peak, bytes
 	ServerRSS int64   `json:"serverRSS"` // of the server that took most
+	Failed    int     `json:"failed"`    // attempts before the one that this is of
 }
 
 // measure runs one case of a system. What lies unwritten from before goes to the
 // disk first: it is not this system's.
-func measure(t testing.TB, s *system, run func() error) sample {
+func measure(t testing.TB, s *system, run func() error) (out sample, err error) {
 	t.Helper()
 	syscall.Sync()
 	for _, p := range s.processes() {
@@ -48,9 +49,9 @@ func measure(t testing.TB, s *system, run func() error) sample {
 	}
 	before, started := cpuOf(t, s), time.Now()
 	if err := run(); err != nil {
-		t.Fatalf("%s: %v", s.name, err)
+		return out, err
 	}
-	out := sample{Seconds: time.Since(started).Seconds()}
+	out.Seconds = time.Since(started).Seconds()
 	used := cpuOf(t, s).minus(before)
 	out.ClientCPU, out.ServerCPU = used.client, used.servers
 	out.OthersCPU = max(0, used.machine-used.client-used.servers-used.self)
@@ -58,7 +59,7 @@ func measure(t testing.TB, s *system, run func() error) sample {
 	for _, p := range s.servers {
 		out.ServerRSS = max(out.ServerRSS, peak(t, p))
 	}
-	return out
+	return out, nil
 }
 
 func proc(p *interop.Process, name string) string {
