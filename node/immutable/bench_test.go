@@ -50,7 +50,7 @@ func BenchmarkEncode(b *testing.B) {
 			}
 			b.SetBytes(int64(len(data)))
 			for b.Loop() {
-				_, err := encode(b.Context(), s, coder, textOf(b, s, [16]byte{}, data), func(int, [][]byte) error { return nil })
+				_, err := encode(b.Context(), s, coder, textOf(b, s, [16]byte{}, data), 1, collect{s.n, func([][]byte) error { return nil }})
 				if err != nil {
 					b.Fatal(err)
 				}

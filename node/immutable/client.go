@@ -67,9 +67,10 @@ type Client struct {
 	mu sync.Mutex
 	// mu guards busy, uploads under way by storage index, each closed when it ends
 	// (a server refuses a share that another upload is writing, so two uploads of
-	// one content take turns), and coders.
-	busy   map[caps.StorageIndex]chan struct{}
-	coders map[[2]int]*erasure.Coder
+	// one content take turns), and the rest.
+	busy       map[caps.StorageIndex]chan struct{}
+	coders     map[[2]int]*erasure.Coder
+	memoryUsed int // by the buffers of uploads
 
 	speeds speeds
 }

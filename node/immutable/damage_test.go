@@ -281,12 +281,12 @@ func TestDishonestUploader(t *testing.T) {
 	}
 	var key [16]byte
 	var kept [][]byte
-	_, err = encode(t.Context(), s, coder, textOf(t, s, key, data), func(_ int, blocks [][]byte) error {
+	_, err = encode(t.Context(), s, coder, textOf(t, s, key, data), 1, collect{s.n, func(blocks [][]byte) error {
 		for _, b := range blocks {
 			kept = append(kept, bytes.Clone(b))
 		}
 		return nil
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"hash/maphash"
 	"io"
 	"runtime"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -27,9 +28,6 @@ type plaintext struct {
 	sums []uint64
 	seed maphash.Seed
 }
-
-// maxInFlight bounds the memory for segments that are between two stages.
-const maxInFlight = 64 << 20
 
 // crypttext yields a file's ciphertext: it fills text with that of one segment,
 // without padding. It is called for one segment after the other, by one goroutine.
@@ -57,84 +55,135 @@ func encrypt(s shape, key [16]byte, p plaintext) (crypttext, error) {
 	}, nil
 }
 
-// encode codes the file of this shape whose crypttext next yields, and hands the n
-// blocks of each segment, in order, to emit, which must be done with them when it
-// returns. Next, erasure coding and hashing, and emit run side by side. It touches
-// no network.
-func encode(ctx context.Context, s shape, coder *erasure.Coder, next crypttext, emit func(segment int, blocks [][]byte) error) (*proof, error) {
+// A sink takes the shares that encode makes, a stripe at a time: some segments in a
+// row, whose blocks of one share lie side by side.
+type sink interface {
+	// room is n slices of size bytes, one for the blocks of each share. It may wait.
+	room(ctx context.Context, size int) ([][]byte, error)
+	// put takes back what room gave, filled, in the same order. Other calls of room
+	// may come meanwhile.
+	put(blocks [][]byte) error
+}
+
+// encode codes the file of this shape whose crypttext next yields into out, per
+// segments at a time. Next, the hashes of the crypttext, erasure coding with the
+// hashes of blocks, and out run side by side. It touches no network.
+func encode(ctx context.Context, s shape, coder *erasure.Coder, next crypttext, per int, out sink) (*proof, error) {
 	whole := taghash.NewCrypttext()
 	segHashes := make([][32]byte, s.segments)
 	blockHashes := make([][32]byte, s.n*s.segments) // share after share
 
+	type stripe struct {
+		blocks [][]byte      // of each share
+		coded  chan struct{} // gets one for each segment
+		count  int
+	}
 	type slot struct {
 		segment int
-		buf     []byte   // n blocks
-		blocks  [][]byte // of this segment, into buf
-		coded   chan struct{}
+		text    []byte
+		stripe  *stripe
+		offset  int          // of the segment's blocks in the stripe's
+		uses    atomic.Int32 // stages that still need text
 	}
 	workers := min(runtime.GOMAXPROCS(0), 8, s.segments)
-	slots := min(max(maxInFlight/(s.n*s.blockSize()), 1), workers+2, s.segments)
+	slots := min(workers+1, s.segments)
 	free := make(chan *slot, slots)
 	for range slots {
-		free <- &slot{buf: make([]byte, s.n*s.blockLen(0)), blocks: make([][]byte, s.n), coded: make(chan struct{}, 1)}
+		free <- &slot{text: make([]byte, s.segmentLen(0))}
 	}
-	order := make(chan *slot, slots) // as read, for emit
-	work := make(chan *slot, slots)
+	order := make(chan *stripe, stripes+slots) // as read, for out
+	hashing, coding := make(chan *slot, slots), make(chan *slot, slots)
+	used := func(sl *slot) {
+		if sl.uses.Add(-1) == 0 {
+			free <- sl
+		}
+	}
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(order)
-		defer close(work)
+		defer close(hashing)
+		defer close(coding)
+		var st *stripe
+		offset := 0
 		for i := range s.segments {
+			if i%per == 0 {
+				st = &stripe{count: min(per, s.segments-i)}
+				last := i + st.count - 1
+				blocks, err := out.room(ctx, (st.count-1)*s.blockSize()+s.blockLen(last))
+				if err != nil {
+					return err
+				}
+				st.blocks, st.coded, offset = blocks, make(chan struct{}, st.count), 0
+				select {
+				case order <- st:
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
+			}
 			var sl *slot
 			select {
 			case sl = <-free:
 			case <-ctx.Done():
 				return context.Cause(ctx)
 			}
-			sl.segment = i
-			text := sl.buf[:s.segmentLen(i)]
-			if err := next(i, text); err != nil {
+			sl.segment, sl.stripe, sl.offset = i, st, offset
+			offset += s.blockLen(i)
+			if err := next(i, sl.text[:s.segmentLen(i)]); err != nil {
 				return err
 			}
-			segHashes[i] = whole.Segment(text)
-			order <- sl // never blocks: as much room as slots
-			work <- sl
+			sl.uses.Store(2)
+			hashing <- sl // never blocks, as the next: as much room as slots
+			coding <- sl
+		}
+		return nil
+	})
+	g.Go(func() error {
+		for sl := range hashing {
+			segHashes[sl.segment] = whole.Segment(sl.text[:s.segmentLen(sl.segment)])
+			used(sl)
 		}
 		return nil
 	})
 	for range workers {
 		g.Go(func() error {
-			hashes := make([][32]byte, s.n)
-			for sl := range work {
-				i, size := sl.segment, s.blockLen(sl.segment)
-				clear(sl.buf[s.segmentLen(i) : s.k*size]) // the padding of the last segment
-				for j := range sl.blocks {
-					sl.blocks[j] = sl.buf[j*size : (j+1)*size]
+			hashes, blocks := make([][32]byte, s.n), make([][]byte, s.n)
+			for sl := range coding {
+				i, size, st := sl.segment, s.blockLen(sl.segment), sl.stripe
+				for j := range blocks {
+					blocks[j] = st.blocks[j][sl.offset:][:size]
 				}
-				if err := coder.EncodeInto(sl.blocks); err != nil {
+				text := sl.text[:s.segmentLen(i)]
+				for _, b := range blocks[:s.k] {
+					n := copy(b, text)
+					clear(b[n:]) // the padding of the last segment
+					text = text[n:]
+				}
+				used(sl)
+				if err := coder.EncodeInto(blocks); err != nil {
 					return err
 				}
-				taghash.BlockHashes(hashes, sl.blocks)
+				taghash.BlockHashes(hashes, blocks)
 				for j, h := range hashes {
 					blockHashes[j*s.segments+i] = h
 				}
-				sl.coded <- struct{}{}
+				st.coded <- struct{}{}
 			}
 			return nil
 		})
 	}
 	g.Go(func() error {
-		for sl := range order {
-			select {
-			case <-sl.coded:
-			case <-ctx.Done():
-				return context.Cause(ctx)
+		for st := range order {
+			for range st.count {
+				select {
+				case <-st.coded:
+				case <-ctx.Done():
+					return context.Cause(ctx)
+				}
 			}
-			if err := emit(sl.segment, sl.blocks); err != nil {
+			if err := out.put(st.blocks); err != nil {
 				return err
 			}
-			free <- sl
 		}
 		return nil
 	})
@@ -168,16 +217,32 @@ func prove(s shape, whole [32]byte, segHashes, blockHashes [][32]byte) *proof {
 	return p
 }
 
-// tail is what follows the blocks in a share.
-func (p *proof) tail(l layout, share int) []byte {
-	tree := len(p.crypttext) * hashSize
-	out := make([]byte, tree, 3*tree+4096) // the plaintext hash tree, unused
-	for _, t := range []hashtree.Tree{p.crypttext, p.blocks[share]} {
-		for i := range t {
-			out = append(out, t[i][:]...)
+// fill fills dst with what follows the blocks in a share, from at bytes behind them
+// on.
+func (p *proof) fill(l layout, share, at int, dst []byte) {
+	size := len(p.crypttext) * hashSize
+	for len(dst) > 0 {
+		n := 0
+		switch in := at % size; at / size {
+		case 0: // the plaintext hash tree, unused
+			n = min(size-in, len(dst))
+			clear(dst[:n])
+		case 1:
+			n = copy(dst, p.crypttext[in/hashSize][in%hashSize:])
+		case 2:
+			n = copy(dst, p.blocks[share][in/hashSize][in%hashSize:])
+		default:
+			if n = copy(dst, p.ends(l, share)[at-3*size:]); n == 0 {
+				return
+			}
 		}
+		at, dst = at+n, dst[n:]
 	}
-	out = append(out, formatChain(p.roots, share)...)
+}
+
+// ends is what follows the hash trees in a share.
+func (p *proof) ends(l layout, share int) []byte {
+	out := formatChain(p.roots, share)
 	if l.version == 1 {
 		out = binary.BigEndian.AppendUint32(out, uint32(len(p.ueb)))
 	} else {

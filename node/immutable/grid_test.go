@@ -231,6 +231,29 @@ func mustDownload(t testing.TB, c *Client, cp caps.Cap, want []byte) {
 	}
 }
 
+// collect is a sink that shows every stripe to got.
+type collect struct {
+	n   int
+	got func(blocks [][]byte) error
+}
+
+func (c collect) room(_ context.Context, size int) ([][]byte, error) {
+	out := make([][]byte, c.n)
+	for i := range out {
+		out[i] = make([]byte, size)
+	}
+	return out, nil
+}
+
+func (c collect) put(blocks [][]byte) error { return c.got(blocks) }
+
+// tail is all that follows the blocks in a share.
+func (p *proof) tail(l layout, share int) []byte {
+	out := make([]byte, 3*len(p.crypttext)*hashSize+len(p.ends(l, share)))
+	p.fill(l, share, 0, out)
+	return out
+}
+
 // textOf is the crypttext of data.
 func textOf(t testing.TB, s shape, key [16]byte, data []byte) crypttext {
 	t.Helper()

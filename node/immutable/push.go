@@ -4,141 +4,331 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	"warren/node/grid"
-	"warren/node/storage"
 )
 
-// pushMemory bounds the buffers of one upload. Every share has three of the current
-// size (filling, waiting, being sent); many shares get smaller ones.
 const (
-	pushMemory = 32 << 20
-	buffers    = 3
+	// uploadMemory is what the buffers of all uploads together take, but that each has
+	// leastMemory of its own.
+	uploadMemory = 14 << 20
+	leastMemory  = 7 << 20
+	// stripes is for how many stripes an upload has buffers.
+	stripes = 2
 )
+
+// smallTail is the longest tail of a share that is sent with the last blocks.
+const smallTail = 4096
 
 // courtesy bounds messages that help a server and that nothing of ours hangs on.
 const courtesy = 5 * time.Second
 
-// pusher writes the shares of one placement, each from its own goroutine.
+// laggardTick is how often those who wait look for laggards.
+const laggardTick = time.Second
+
+// pusher writes the shares of one placement, each from goroutines of its own. It is
+// the sink of one encoding: the encoder fills buffers of the pusher, one for each
+// share and stripe, from which they are sent. There are buffers for two stripes, and
+// they are freed one by one: a server may be as many stripes behind the others as
+// there are shares before it holds them up.
 type pusher struct {
 	p       *placement
+	header  []byte
+	last    int // the stripe after which nothing but the tail comes
+	tail    int // bytes behind the blocks of a share
+	slack   int // room behind the last stripe for a tail that is small
 	writers []*shareWriter
 	wg      sync.WaitGroup
+	free    chan *buffer // all that are in nobody's hands; nil: not made yet
+	news    chan struct{}
+	piece   int       // the length of a full buffer
+	stripe  int       // the next that room gives; its caller's own
+	given   int       // how many put has got back; its caller's own
+	ends    []*buffer // the last stripe, if it waits for its tail
 
 	report func(Progress) // or nil
 
+	mu sync.Mutex
+	// mu guards what follows.
+	far     Progress
+	filling [][]*buffer // what room gave and put has not got back yet
+	gone    int         // writers that have failed
+	seen    int         // writers whose failure check has looked at
+}
+
+// buffer holds a part of one share.
+type buffer struct {
+	room []byte
+	data []byte // what is to be written, in room
+
 	mu   sync.Mutex
-	gone int      // guarded by mu: writers that have failed
-	far  Progress // guarded by mu
-	seen int      // writers whose failure blocks has looked at; the producer's own
+	uses int // guarded by mu: writers that need it
 }
 
-// shareWriter collects one share and writes it in large pieces. Its buffer
-// belongs to the producer; its goroutine owns what comes through batches.
-type shareWriter struct {
-	t      *target
-	share  int
-	limit  int
-	buf    []byte
-	spare  chan []byte
-	pieces chan []byte
-	size   chan int // the newest advice on how large pieces should be
-
-	mu   sync.Mutex // guards what follows
-	err  error
-	late bool // err came after the upload was given up: not the server's fault
-	done bool
-	// found is how many bytes of the share were not sent, because the server has them
-	// from a try that broke off.
-	found uint64
+// memory is the part of Client's memory that one upload has: it codes per segments
+// at a time, and returns it when it is done.
+func (c *Client) memory(s shape) (per int, done func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stripe := s.n * s.blockLen(0)
+	mine := max(uploadMemory-c.memoryUsed, leastMemory)
+	per = min(mine/(stripes*stripe), max(maxPiece/s.blockLen(0), 1), s.segments)
+	per = max(per, 1)
+	used := min(stripes, (s.segments+per-1)/per) * per * stripe
+	c.memoryUsed += used
+	return per, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.memoryUsed -= used
+	}
 }
 
-var errIncomplete = errors.New("immutable: the server says that the share is incomplete")
-
-// newPusher starts a writer for every allocated share. The caller sends blocks,
-// calls finish, and, whatever happened, wait. Cancelling ctx ends the writers.
-func newPusher(ctx context.Context, p *placement, header []byte) *pusher {
-	ps := &pusher{p: p, report: reporter(ctx)}
-	limit := min(pushMemory/(buffers*p.client.cfg.Total), maxPiece)
+// newPusher starts writers for every allocated share, for per segments at a time. The
+// caller encodes into it, calls finish, and, whatever happened, wait. Cancelling ctx
+// ends the writers.
+func newPusher(ctx context.Context, p *placement, s shape, l layout, per int) *pusher {
+	all := (s.segments + per - 1) / per
+	ps := &pusher{p: p, header: l.header(s), last: all - 1, report: reporter(ctx), news: make(chan struct{}, 1)}
+	ps.free = make(chan *buffer, min(stripes, all)*s.n)
+	ps.piece = per * s.blockLen(0)
+	ps.tail = int(p.size - l.blocks - (s.size+uint64(s.k)-1)/uint64(s.k))
+	if ps.tail <= smallTail {
+		ps.slack = ps.tail
+	}
+	for range cap(ps.free) {
+		ps.free <- nil
+	}
 	for _, t := range p.targets {
 		if t.err != nil {
 			continue
 		}
 		for share := range t.allocated {
-			w := &shareWriter{t: t, share: share, limit: min(limit, firstPiece),
-				spare: make(chan []byte, 1), pieces: make(chan []byte, 1), size: make(chan int, 1)}
-			w.buf = append(make([]byte, 0, min(uint64(w.limit), p.size)), header...)
-			ps.writers = append(ps.writers, w)
+			ps.writers = append(ps.writers, newShareWriter(ctx, ps, t, share))
 		}
 	}
 	ps.far.Total = uint64(len(ps.writers)) * p.size
 	for _, w := range ps.writers {
-		ps.wg.Go(func() { ps.run(ctx, w, limit) })
+		for range window {
+			ps.wg.Go(func() { w.run(ctx) })
+		}
 	}
 	return ps
 }
 
-// run writes pieces in order until there are no more, but not those that the server
-// turns out to have. After a failure it only takes them, so that the producer is
-// not held up.
-func (ps *pusher) run(ctx context.Context, w *shareWriter, limit int) {
-	var offset, found uint64
-	missing := []storage.Range{{Begin: 0, End: ps.p.size}}
-	failed := false
-	next := w.limit
-	for piece := range w.pieces {
-		if !failed {
-			started := time.Now()
-			end := offset + uint64(len(piece))
-			var err error
-			if overlap(missing, offset, end) {
-				missing, err = ps.write(ctx, w, offset, piece)
-				next = nextPiece(next, time.Since(started), limit)
-			} else {
-				found += uint64(len(piece))
-			}
-			if err == nil && (len(missing) == 0) != (end == ps.p.size) {
-				err = errIncomplete
-			}
-			if err != nil {
-				failed = true
-				w.mu.Lock()
-				w.err, w.late = err, ctx.Err() != nil
-				w.mu.Unlock()
-				ps.advance(offset, true)
-			} else {
-				ps.advance(uint64(len(piece)), false)
-			}
-			offset = end
-			select {
-			case <-w.size:
-			default:
-			}
-			w.size <- next
+// room implements sink. It waits until buffers are free, but not for servers that
+// the upload can do without.
+func (ps *pusher) room(ctx context.Context, size int) ([][]byte, error) {
+	head, slack := 0, 0
+	if ps.stripe == 0 {
+		head = len(ps.header)
+	}
+	if ps.stripe == ps.last {
+		slack = ps.slack
+	}
+	ps.stripe++
+	taken := make([]*buffer, ps.p.client.cfg.Total)
+	out := make([][]byte, len(taken))
+	for i := range taken {
+		b, err := ps.take(ctx)
+		if err != nil {
+			return nil, err
 		}
+		if cap(b.room) < head+size+slack {
+			b.room = make([]byte, head+size+slack)
+		}
+		b.data = b.room[:head+size]
+		copy(b.data[:head], ps.header)
+		taken[i], out[i] = b, b.data[head:]
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.filling = append(ps.filling, taken)
+	return out, nil
+}
+
+// take waits for a free buffer.
+func (ps *pusher) take(ctx context.Context) (b *buffer, err error) {
+	defer func() {
+		if b == nil && err == nil {
+			b = &buffer{}
+		}
+	}()
+	select {
+	case b := <-ps.free:
+		return b, nil
+	default:
+	}
+	tick := time.NewTicker(laggardTick)
+	defer tick.Stop()
+	for {
 		select {
-		case w.spare <- piece[:0]:
-		default:
+		case b := <-ps.free:
+			return b, nil
+		case <-ps.news:
+			if err := ps.check(); err != nil {
+				return nil, err
+			}
+		case <-tick.C:
+			ps.dropLaggards()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 	}
-	w.mu.Lock()
-	w.done = !failed && offset == ps.p.size
-	w.found = found
-	w.mu.Unlock()
 }
 
-// overlap reports whether something in [begin, end) is missing.
-func overlap(missing []storage.Range, begin, end uint64) bool {
-	return slices.ContainsFunc(missing, func(m storage.Range) bool { return m.Begin < end && begin < m.End })
+// put implements sink: what room gave first is filled.
+func (ps *pusher) put([][]byte) error {
+	ps.mu.Lock()
+	taken := ps.filling[0]
+	ps.filling = ps.filling[1:]
+	ps.mu.Unlock()
+	if ps.given++; ps.given > ps.last && ps.slack > 0 {
+		ps.ends = taken
+	} else {
+		ps.distribute(taken)
+	}
+	return ps.check()
 }
 
-func (ps *pusher) write(ctx context.Context, w *shareWriter, offset uint64, piece []byte) (missing []storage.Range, err error) {
-	ctx, cancel := context.WithTimeout(ctx, ps.p.client.cfg.StallTimeout)
-	defer cancel()
-	return storage.Write(ctx, w.t.Client, ps.p.si, w.share, w.t.upload, offset, piece)
+// distribute queues a buffer for each share.
+func (ps *pusher) distribute(taken []*buffer) {
+	for _, b := range taken {
+		b.uses = 1 // ours, until all who need it are known
+	}
+	for _, w := range ps.writers {
+		taken[w.share].use()
+		w.add(taken[w.share])
+	}
+	for _, b := range taken {
+		ps.release(b)
+	}
+}
+
+func (b *buffer) use() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.uses++
+}
+
+func (ps *pusher) release(b *buffer) {
+	b.mu.Lock()
+	b.uses--
+	unused := b.uses == 0
+	b.mu.Unlock()
+	if unused {
+		ps.free <- b // never blocks: as much room as buffers
+	}
+}
+
+// finish adds what follows the blocks: tail fills dst with what a share has from at
+// bytes behind them on.
+func (ps *pusher) finish(ctx context.Context, tail func(share, at int, dst []byte)) error {
+	if ps.slack > 0 {
+		for share, b := range ps.ends {
+			end := len(b.data)
+			b.data = b.data[:end+ps.tail]
+			tail(share, 0, b.data[end:])
+		}
+		ps.distribute(ps.ends)
+		return ps.check()
+	}
+	for at := 0; at < ps.tail; {
+		n := min(ps.tail-at, ps.piece)
+		room, err := ps.room(ctx, n)
+		if err != nil {
+			return err
+		}
+		for share, dst := range room {
+			tail(share, at, dst)
+		}
+		if err := ps.put(room); err != nil {
+			return err
+		}
+		at += n
+	}
+	return ps.check()
+}
+
+// check ends the upload as soon as too many servers have failed for it to succeed.
+func (ps *pusher) check() error {
+	ps.mu.Lock()
+	gone := ps.gone
+	same := gone == ps.seen
+	ps.seen = gone
+	ps.mu.Unlock()
+	if same {
+		return nil
+	}
+	return ps.unhappy()
+}
+
+// halt has the writers end after what is under way.
+func (ps *pusher) halt() {
+	for _, w := range ps.writers {
+		w.halt()
+	}
+}
+
+// wait ends the writers and returns when they have; laggards are not waited for
+// when the upload can do without them. Call it once, after the last use of room, put
+// and finish.
+func (ps *pusher) wait() {
+	for _, w := range ps.writers {
+		w.close()
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the writers
+		ps.wg.Wait()
+		close(ended)
+	}()
+	tick := time.NewTicker(laggardTick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			for _, w := range ps.writers {
+				w.giveUp(nil)
+			}
+			return
+		case <-tick.C:
+			ps.dropLaggards()
+		}
+	}
+}
+
+// dropLaggards gives up the servers that have had a piece in hand for long while all
+// others were quick, if the upload is happy without them. Whoever waits for buffers,
+// or for the end, calls it.
+func (ps *pusher) dropLaggards() {
+	type part struct {
+		w    *shareWriter
+		took time.Duration
+	}
+	var late []part
+	var usual time.Duration
+	h := ps.standing()
+	for _, w := range ps.writers {
+		took, flying, failed := w.pace()
+		if !failed && flying >= slow {
+			late = append(late, part{w, flying})
+		} else {
+			usual = max(usual, took, flying)
+		}
+	}
+	for _, l := range late {
+		if l.took < tardy*usual {
+			return // the line is slow, and not this server
+		}
+		h.Remove(l.w.t.ID, l.w.share)
+	}
+	if len(late) == 0 || ps.p.unhappy(h) != nil {
+		return
+	}
+	for _, l := range late {
+		l.w.giveUp(errLaggard)
+	}
 }
 
 // advance counts n more bytes of one share, or, when it has failed, takes the share
@@ -150,95 +340,16 @@ func (ps *pusher) advance(n uint64, failed bool) {
 		ps.gone++
 		ps.far.Written -= n
 		ps.far.Total -= ps.p.size
+		select {
+		case ps.news <- struct{}{}:
+		default:
+		}
 	} else {
 		ps.far.Written += n
 	}
 	if ps.report != nil {
 		ps.report(ps.far)
 	}
-}
-
-// add appends data to the share; the producer may reuse data afterwards.
-func (w *shareWriter) add(data []byte) {
-	for len(data) > 0 {
-		n := min(w.limit-len(w.buf), len(data))
-		w.buf = append(w.buf, data[:n]...)
-		data = data[n:]
-		if len(w.buf) == w.limit {
-			w.flush()
-		}
-	}
-}
-
-func (w *shareWriter) flush() {
-	if len(w.buf) == 0 {
-		return
-	}
-	w.pieces <- w.buf
-	select {
-	case n := <-w.size:
-		w.limit = n
-	default:
-	}
-	w.buf = nil
-	select {
-	case w.buf = <-w.spare:
-	default:
-	}
-	if cap(w.buf) < w.limit {
-		w.buf = make([]byte, 0, w.limit)
-	}
-}
-
-// blocks adds one segment's block to every share that is written.
-func (ps *pusher) blocks(blocks [][]byte) error {
-	for _, w := range ps.writers {
-		w.add(blocks[w.share])
-	}
-	return ps.check()
-}
-
-// finish adds what follows the blocks and ends the shares.
-func (ps *pusher) finish(tail func(share int) []byte) error {
-	for _, w := range ps.writers {
-		w.add(tail(w.share))
-		w.flush()
-	}
-	return ps.check()
-}
-
-// check ends the upload as soon as too many servers have failed for it to
-// succeed.
-func (ps *pusher) check() error {
-	ps.mu.Lock()
-	gone := ps.gone
-	ps.mu.Unlock()
-	if gone == ps.seen {
-		return nil
-	}
-	ps.seen = gone
-	return ps.unhappy()
-}
-
-// wait ends the writers and returns when they have. Call it once, after the last
-// use of blocks and finish.
-func (ps *pusher) wait() {
-	for _, w := range ps.writers {
-		close(w.pieces)
-	}
-	ps.wg.Wait()
-}
-
-func (w *shareWriter) failure() error {
-	err, _ := w.blame()
-	return err
-}
-
-// blame is what failed, and whether the server is to blame.
-func (w *shareWriter) blame() (error, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.err, w.err != nil && !w.late
 }
 
 // standing is what is there and what has not failed yet.
@@ -287,22 +398,11 @@ func (ps *pusher) pushed() int {
 	return n
 }
 
-// finished reports whether the share was written to its end.
-func (w *shareWriter) finished() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.done
-}
-
 // resumed is the number of bytes that were not sent, because servers had them from
 // a try that broke off.
 func (ps *pusher) resumed() (n uint64) {
 	for _, w := range ps.writers {
-		w.mu.Lock()
-		if w.done {
-			n += w.found
-		}
-		w.mu.Unlock()
+		n += w.resumed()
 	}
 	return n
 }

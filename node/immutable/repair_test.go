@@ -179,7 +179,7 @@ func TestRepairWithServersFailing(t *testing.T) {
 		},
 		"at the last write": func(n *fakeNode) {
 			n.onWrite = func(_ context.Context, _ int, off uint64) error {
-				if off > 64<<10 {
+				if off >= 64<<10 {
 					return broken
 				}
 				return nil
@@ -323,12 +323,12 @@ func dishonest(t testing.TB, c *Client) (caps.CHK, [][]byte) {
 	}
 	var kept [][]byte
 	var hashes [][32]byte
-	_, err = encode(t.Context(), s, coder, textOf(t, s, [16]byte{}, data), func(_ int, blocks [][]byte) error {
+	_, err = encode(t.Context(), s, coder, textOf(t, s, [16]byte{}, data), 1, collect{s.n, func(blocks [][]byte) error {
 		for _, b := range blocks {
 			kept = append(kept, bytes.Clone(b))
 		}
 		return nil
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -90,9 +90,10 @@ func TestUploadThatBrokeOffIsTakenUp(t *testing.T) {
 				if c.resumes {
 					n.Client = servers[n]
 				}
+				var once sync.Once // two writes may be under way
 				n.onWrite = func(ctx context.Context, _ int, offset uint64) error {
 					if offset > 1<<20 {
-						arrived.Done()
+						once.Do(arrived.Done)
 						return hang(ctx)
 					}
 					return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"time"
 
 	"warren/node/caps"
 	"warren/node/grid"
@@ -198,19 +199,27 @@ func (p *placement) send(ctx context.Context, s shape, next crypttext, agree fun
 	l := newLayout(s)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	push := newPusher(ctx, p, l.header(s))
+	per, done := p.client.memory(s)
+	defer done()
+	push := newPusher(ctx, p, s, l, per)
 	var pr *proof
 	coder, err := p.client.coder(s.k, s.n)
 	if err == nil {
-		pr, err = encode(ctx, s, coder, next, func(_ int, blocks [][]byte) error { return push.blocks(blocks) })
+		pr, err = encode(ctx, s, coder, next, per, push)
 	}
 	if err == nil && agree != nil {
 		err = agree(pr)
 	}
 	if err == nil {
-		err = push.finish(func(share int) []byte { return pr.tail(l, share) })
+		err = push.finish(ctx, func(share, at int, dst []byte) { pr.fill(l, share, at, dst) })
 	}
-	if err != nil {
+	switch {
+	case err != nil && p.keep && errors.Is(err, ErrUnhappy):
+		// What is on its way need not be sent again if it arrives.
+		late := time.AfterFunc(courtesy, func() { cancel(err) })
+		defer late.Stop()
+		push.halt()
+	case err != nil:
 		cancel(err)
 	}
 	push.wait()

@@ -130,12 +130,12 @@ func TestLayoutVersionTwo(t *testing.T) {
 		for i := range v.N {
 			shares[i] = l.header(s)
 		}
-		p, err := encode(t.Context(), s, coder, textOf(t, s, chk.Key, plain), func(_ int, blocks [][]byte) error {
+		p, err := encode(t.Context(), s, coder, textOf(t, s, chk.Key, plain), 2, collect{s.n, func(blocks [][]byte) error {
 			for i, b := range blocks {
 				shares[i] = append(shares[i], b...)
 			}
 			return nil
-		})
+		}})
 		if err != nil {
 			t.Fatal(err)
 		}
