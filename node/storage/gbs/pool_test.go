@@ -5,6 +5,8 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -35,6 +37,13 @@ func holder(p *pool, amount int64, rate int, stop chan struct{}) (ended *atomic.
 		}
 	}()
 	return ended, nil
+}
+
+// left is what of a pool is free.
+func left(p *pool) int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.free
 }
 
 // TestPool: nobody is ended while there is enough for all; then the slowest, and no
@@ -71,13 +80,13 @@ func TestPool(t *testing.T) {
 		if _, err := p.acquire(ctx, 1, func() { t.Error("somebody who waits is ended") }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a full pool: %v", err)
 		}
-		if quick.Load() || fourth.Load() || len(p.waiting) != 0 {
+		if quick.Load() || fourth.Load() {
 			t.Error("those who keep moving are ended")
 		}
 		close(stop)
 		synctest.Wait()
-		if p.free != 3 || len(p.holders) != 0 {
-			t.Errorf("%d left, %d holders", p.free, len(p.holders))
+		if left(p) != 3 {
+			t.Errorf("%d left", left(p))
 		}
 	})
 }
@@ -91,7 +100,8 @@ func TestPoolOrder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var order []int64
+		var mu sync.Mutex
+		var order []int64 // mu guards it
 		for i, amount := range []int64{8, 2, 9, 2, 1} {
 			go func() {
 				turn, err := p.acquire(t.Context(), amount, func() {})
@@ -99,24 +109,31 @@ func TestPoolOrder(t *testing.T) {
 					t.Error(err)
 					return
 				}
+				mu.Lock()
 				order = append(order, amount*10+int64(i))
+				mu.Unlock()
 				time.Sleep(time.Minute)
 				turn.release()
 			}()
 			synctest.Wait()
 		}
 		time.Sleep(time.Hour)
-		if len(order) != 0 {
+		let := func() []int64 {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(order)
+		}
+		if order := let(); len(order) != 0 {
 			t.Errorf("let in: %v", order)
 		}
 		busy.release()
 		synctest.Wait()
-		if len(order) != 3 || p.free != 5 {
-			t.Errorf("let in: %v, %d left", order, p.free)
+		if order := let(); len(order) != 3 || left(p) != 5 {
+			t.Errorf("let in: %v, %d left", order, left(p))
 		}
 		time.Sleep(time.Hour)
-		if len(order) != 5 || order[3] != 80 || order[4] != 92 || p.free != 10 {
-			t.Errorf("order: %v, %d left", order, p.free)
+		if order := let(); len(order) != 5 || order[3] != 80 || order[4] != 92 || left(p) != 10 {
+			t.Errorf("order: %v, %d left", order, left(p))
 		}
 	})
 }
