@@ -3,6 +3,7 @@ package gbs_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -329,4 +330,21 @@ func TestEndAmidSilence(t *testing.T) {
 		}
 		b.wg.Wait()
 	})
+}
+
+// TestHostileCrowd: when they hold all that there is to hold, the others are served
+// after a while.
+func TestHostileCrowd(t *testing.T) {
+	cert := certificate(t, false)
+	for _, h := range hostiles {
+		t.Run(h.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := &bubble{T: t, pipes: make(pipes)}
+				waited := b.among(cert, gbs.Options{MaxRequests: 1, MaxStreams: 4}, cmp.Or(h.all, 50), h.run)
+				if waited >= time.Minute || h.all == 0 && waited > 0 {
+					t.Errorf("the others waited for %v", waited)
+				}
+			})
+		})
+	}
 }
