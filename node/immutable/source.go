@@ -11,6 +11,9 @@ import (
 	"hash/maphash"
 	"io"
 	"os"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"warren/node/caps"
 	"warren/node/taghash"
@@ -148,22 +151,46 @@ func (c *Client) derive(src *source, size uint64, check bool, hashed hash.Hash) 
 		if check {
 			src.sums = make([]uint64, s.segments)
 		}
-		buf := make([]byte, s.segmentLen(0))
-		for i := range s.segments {
-			text := buf[:s.segmentLen(i)]
-			if _, err := io.ReadFull(r, text); err != nil {
-				if err == io.EOF || err == io.ErrUnexpectedEOF {
-					return fmt.Errorf("%w: shorter than %d bytes", ErrSourceChanged, size)
-				}
-				return &sourceError{err}
+		// The next segment is read while one is hashed.
+		free, read := make(chan []byte, 2), make(chan []byte, 2)
+		for range min(cap(free), s.segments) {
+			free <- make([]byte, s.segmentLen(0))
+		}
+		var hashing sync.WaitGroup
+		hashing.Go(func() {
+			for text := range read {
+				hashed.Write(text)
+				free <- text
 			}
-			hashed.Write(text)
+		})
+		err = src.scan(r, func(i int) []byte { return (<-free)[:s.segmentLen(i)] }, func(i int, text []byte) {
 			if check {
 				src.sums[i] = maphash.Bytes(src.seed, text)
 			}
+			read <- text
+		})
+		close(read)
+		hashing.Wait()
+		if err != nil {
+			return err
 		}
 	}
 	src.key = [16]byte(hashed.Sum(nil)[:16])
+	return nil
+}
+
+// scan reads every segment into what room gives, and shows it.
+func (src *source) scan(r io.Reader, room func(int) []byte, show func(int, []byte)) error {
+	for i := range src.shape.segments {
+		text := room(i)
+		if _, err := io.ReadFull(r, text); err != nil {
+			if err == io.EOF || err == io.ErrUnexpectedEOF {
+				return fmt.Errorf("%w: shorter than %d bytes", ErrSourceChanged, src.size)
+			}
+			return &sourceError{err}
+		}
+		show(i, text)
+	}
 	return nil
 }
 
@@ -237,36 +264,71 @@ func (s *spool) stream() cipher.Stream {
 	return cipher.NewCTR(s.block, make([]byte, aes.BlockSize))
 }
 
-// fill copies body into the file, and into h if it is not nil.
+// fill copies body into the file, and into h if it is not nil. Reading, hashing and
+// writing run side by side.
 func (s *spool) fill(body io.Reader, h hash.Hash) (uint64, error) {
-	stream := s.stream()
-	buf := make([]byte, 256<<10)
-	var total uint64
-	for {
-		// Not io.ReadFull: it says ErrUnexpectedEOF of a last piece that is short, and
-		// net/http of a body that broke off.
-		var n int
-		var err error
-		for n < len(buf) && err == nil {
-			var more int
-			more, err = body.Read(buf[n:])
-			n += more
-		}
-		if err != nil && err != io.EOF {
-			return total, &sourceError{err}
-		}
-		if h != nil {
-			h.Write(buf[:n])
-		}
-		stream.XORKeyStream(buf[:n], buf[:n])
-		if _, err := s.f.Write(buf[:n]); err != nil {
-			return total, fmt.Errorf("immutable: spool: %w", err)
-		}
-		total += uint64(n)
-		if err == io.EOF {
-			return total, nil
-		}
+	const chunks, size = 4, 256 << 10
+	free, hashing, writing := make(chan []byte, chunks), make(chan []byte, chunks), make(chan []byte, chunks)
+	for range chunks {
+		free <- make([]byte, size)
 	}
+	var total uint64
+	g, ctx := errgroup.WithContext(context.Background())
+	g.Go(func() error {
+		defer close(hashing)
+		for {
+			var buf []byte
+			select {
+			case buf = <-free:
+			case <-ctx.Done():
+				return nil
+			}
+			n, err := full(body, buf[:size])
+			hashing <- buf[:n] // never blocks, as the next: as much room as chunks
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return &sourceError{err}
+			}
+		}
+	})
+	g.Go(func() error {
+		defer close(writing)
+		for buf := range hashing {
+			if h != nil {
+				h.Write(buf)
+			}
+			writing <- buf
+		}
+		return nil
+	})
+	g.Go(func() error {
+		stream := s.stream()
+		for buf := range writing {
+			stream.XORKeyStream(buf, buf)
+			if _, err := s.f.Write(buf); err != nil {
+				return fmt.Errorf("immutable: spool: %w", err)
+			}
+			total += uint64(len(buf))
+			free <- buf
+		}
+		return nil
+	})
+	err := g.Wait()
+	return total, err
+}
+
+// full reads until buf is full or the body ends. Not io.ReadFull: it says
+// ErrUnexpectedEOF of a last piece that is short, and net/http of a body that broke
+// off.
+func full(body io.Reader, buf []byte) (n int, err error) {
+	for n < len(buf) && err == nil {
+		var more int
+		more, err = body.Read(buf[n:])
+		n += more
+	}
+	return n, err
 }
 
 func (s *spool) reader() (io.Reader, error) {
