@@ -44,7 +44,8 @@ type writing struct {
 	picture  string          // where the last look showed newer versions that are not whole
 	liars    map[string]bool // servers that refuse writes without reason
 	refusals map[string]string
-	blind    int // looks that showed nothing to build on
+	blind    int  // looks that showed nothing to build on
+	mixed    bool // the last look showed several versions
 }
 
 // memory is a version whose contents this process still has, and what it wrote
@@ -73,8 +74,14 @@ const maxBlind = 5
 
 // again returns a retry, while there is hope that another look helps. A writer
 // that took part in a race looks on: it may be the only one who can mend the file.
+// So does, for longer, who sees the remains of a race: whoever can mend it may be
+// pausing.
 func (w *writing) again(why error) error {
-	if w.blind++; w.blind >= maxBlind && w.base == nil {
+	most := maxBlind
+	if w.mixed {
+		most = max(most, w.store.opts.Attempts/2)
+	}
+	if w.blind++; w.blind >= most && w.base == nil {
 		return why
 	}
 	return retry{why}
@@ -359,6 +366,7 @@ func (w *writing) remember(v *survey, out *outcome) {
 // still are what we tested for. They are left out of what follows: else one
 // could hold up every write for ever.
 func (w *writing) notice(v *survey) {
+	w.mixed = slices.ContainsFunc(v.shares, func(s *share) bool { return s.prefix != v.shares[0].prefix })
 	for i, s := range v.servers {
 		if before, ok := w.refusals[s.ID]; ok && v.state[i] == answered && v.holdings(i) == before {
 			w.liars[s.ID] = true
