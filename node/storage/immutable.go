@@ -27,6 +27,7 @@ type upload struct {
 	bucket
 	secret Secret
 	size   uint64
+	begun  time.Time
 
 	mu sync.Mutex
 	// mu guards what follows, and orders the writes to draft.
@@ -91,7 +92,7 @@ func (ss *Session) allocate(b bucket, secret Secret, lease container.Lease, size
 	if u != nil {
 		return u.size == size && u.secret.Equal(secret), nil
 	}
-	if all >= maxUploads {
+	if all >= maxUploads && !ss.yield(1, 0) {
 		return false, nil
 	}
 	layout, err := container.NewImmutable(size, lease)
@@ -120,7 +121,8 @@ func (ss *Session) allocate(b bucket, secret Secret, lease container.Lease, size
 	}
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	ss.uploads[b] = &upload{bucket: b, secret: secret, size: size, draft: draft, last: ss.opt.Now()}
+	now := ss.opt.Now()
+	ss.uploads[b] = &upload{bucket: b, secret: secret, size: size, begun: now, draft: draft, last: now}
 	ss.promised += size
 	return true, nil
 }

@@ -64,3 +64,11 @@ func (s ranges) missing(size uint64) []Range {
 	}
 	return gaps
 }
+
+// sum is how many bytes are in the set.
+func (s ranges) sum() (n uint64) {
+	for _, r := range s {
+		n += r.End - r.Begin
+	}
+	return n
+}

@@ -17,7 +17,6 @@ func (ss *Session) Version(ctx context.Context) (Version, error) {
 	if err := ctx.Err(); err != nil {
 		return Version{}, err
 	}
-	// A client that reads here that there is no room asks for none.
 	ss.dropStale()
 	free, err := ss.available()
 	if err != nil {

@@ -121,7 +121,8 @@ func (s *Server) As(a Account) *Session { return &Session{s, a} }
 // through it, without a network.
 func Local(s *Server) Client { return s.As(Account{}) }
 
-// available is what may still be taken.
+// available is what may still be taken, from uploads that do not get on, too: a
+// client that reads here that there is no room asks for none.
 func (s *Server) available() (uint64, error) {
 	if s.opt.ReadOnly {
 		return 0, nil
@@ -130,9 +131,11 @@ func (s *Server) available() (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("storage: asking for free space: %w", err)
 	}
+	var yielding uint64
+	s.dawdlers(func(u *upload) { yielding += u.size })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.unpromised(free), nil
+	return s.unpromised(free + min(yielding, s.promised)), nil
 }
 
 // unpromised is what is left of free; s.mu is held.
@@ -144,9 +147,17 @@ func (s *Server) unpromised(free uint64) uint64 {
 	return free - taken
 }
 
-// reserve promises bytes to a write. release ends the promise, when the bytes
-// are on the medium or never will be.
+// reserve promises bytes to a write, and takes for it what uploads hold that do not
+// get on. release ends the promise, when the bytes are on the medium or never will be.
 func (ss *Session) reserve(bytes uint64) (release func(), err error) {
+	release, err = ss.promise(bytes)
+	if errors.Is(err, ErrNoSpace) && ss.yield(0, bytes) {
+		return ss.promise(bytes)
+	}
+	return release, err
+}
+
+func (ss *Session) promise(bytes uint64) (release func(), err error) {
 	if bytes == 0 {
 		return func() {}, nil
 	}

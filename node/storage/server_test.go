@@ -262,11 +262,11 @@ func TestStaleUploadsAndFullServers(t *testing.T) {
 	if _, got, err := c.CreateImmutable(t.Context(), si, upload, lease, []int{0}, 9000); err != nil || len(got) != 1 {
 		t.Fatalf("allocated %v, %v", got, err)
 	}
-	ck.advance(29 * time.Minute)
+	ck.advance(4 * time.Minute)
 	if v, err := c.Version(t.Context()); err != nil || v.AvailableSpace > 1000 {
 		t.Fatalf("%d available, %v", v.AvailableSpace, err)
 	}
-	ck.advance(2 * time.Minute)
+	ck.advance(27 * time.Minute)
 	if v, err := c.Version(t.Context()); err != nil || v.AvailableSpace != 10000 {
 		t.Errorf("%d available after the upload timed out, %v", v.AvailableSpace, err)
 	}
