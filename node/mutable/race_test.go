@@ -160,3 +160,44 @@ func whenFetched(g *testGrid, times int, f func()) {
 		})
 	}
 }
+
+// A writer that comes upon the remains of a race, and has nothing to mend them
+// with, waits until one of those who raced has.
+func TestRemainsOfARace(t *testing.T) {
+	g := newTestGrid(t, 5)
+	s := g.store(t, Options{Needed: 3, Happy: 5, Total: 5})
+	file := mustCreate(t, s, []byte("1"))
+	versions := [][]map[int][]byte{g.shares(file.StorageIndex())}
+	for _, text := range []string{"2", "3"} {
+		if err := s.Overwrite(ctx, file, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		versions = append(versions, g.shares(file.StorageIndex()))
+	}
+	stand := func(which ...int) {
+		for server, version := range which {
+			for num, share := range versions[version][server] {
+				g.put(file, server, num, share)
+			}
+		}
+	}
+	stand(0, 0, 1, 1, 2)
+	late := g.store(t, Options{Needed: 3, Happy: 5, Total: 5, Pause: func(ctx context.Context, n int) error {
+		if n == 2*maxBlind {
+			stand(2, 2, 2, 2, 2)
+		}
+		return ctx.Err()
+	}})
+	if err := late.Modify(ctx, file, func(old []byte) ([]byte, error) { return append(old, " and more"...), nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustRead(t, s, file); got != "3 and more" {
+		t.Errorf("%q", got)
+	}
+
+	// When nobody mends it, that is said in the end.
+	stand(0, 0, 1, 1, 2)
+	if err := g.store(t, Options{Needed: 3, Happy: 5, Total: 5}).Modify(ctx, file, func(old []byte) ([]byte, error) { return []byte("x"), nil }); !errors.Is(err, ErrNotEnoughShares) {
+		t.Errorf("%v", err)
+	}
+}
