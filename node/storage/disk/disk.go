@@ -39,7 +39,8 @@ type Backend struct {
 	settled  map[string]bool // prefix directories that have been on the disk since this process began
 	failures int             // publishes that failed
 
-	advising sync.Mutex // held while an advisory's name is chosen and taken
+	advising sync.Mutex  // held while an advisory's name is chosen and taken; guards advised
+	advised  *advisories // nil until it is asked
 }
 
 // Open opens the storage directory dir ("storage" in a node directory), making
@@ -352,24 +353,6 @@ func (b *Backend) Available() (uint64, error) {
 		return 0, fmt.Errorf("disk: asking for free space: %w", err)
 	}
 	return free, nil
-}
-
-// Advise implements storage.Backend.
-func (b *Backend) Advise(name string, text []byte) error {
-	b.advising.Lock()
-	defer b.advising.Unlock()
-	path := filepath.Join(b.advisories, name)
-	for i := 1; ; i++ {
-		taken, err := b.fs.exists(path)
-		if err != nil {
-			return fmt.Errorf("disk: %w", err)
-		}
-		if !taken {
-			break
-		}
-		path = filepath.Join(b.advisories, fmt.Sprintf("%s.%d", name, i))
-	}
-	return full(b.fs.writeFile(path, text))
 }
 
 // full turns the system's word for a full medium into ours.
