@@ -156,23 +156,20 @@ func newComparison(t testing.TB, p plan) *comparison {
 	var mine *system
 	var theirs []*system
 	interop.Together(t, func() {
-		s := &system{name: ours}
 		intro := interop.StartOurIntroducer(t)
-		s.serve(t, p, intro.FURL, interop.StartOurStorage)
-		s.client = interop.StartOurClient(t, intro.FURL, p.Needed, p.Happy, p.Total, p.Servers)
-		mine = s
+		mine = &system{name: ours}
+		mine.serve(t, p, interop.Warren(t), interop.SecretFile(t, intro.FURL))
+		mine.connect(t, p, interop.Warren(t), interop.SecretFile(t, intro.FURL))
 	}, func() {
-		s := &system{name: gbs}
 		intro := interop.StartIntroducer(t)
-		s.serve(t, p, intro.FURL, interop.StartStorage)
-		s.client = interop.StartClient(t, intro.FURL, p.Needed, p.Happy, p.Total, p.Servers)
+		overGBS := &system{name: gbs}
+		overGBS.serve(t, p, interop.Tahoe(t), intro.FURL)
 		// The same servers, which speak both, and a client that is told which to use.
-		f := &system{name: foolscap, servers: s.servers, dirs: s.dirs}
-		f.client = interop.StartClient(t, intro.FURL, p.Needed, p.Happy, p.Total, 0)
-		f.client.Process.Stop(time.Minute)
-		forceFoolscap(t, f.client.Dir)
-		f.client = interop.RunClient(t, interop.Tahoe(t), f.client.Dir, p.Servers)
-		theirs = []*system{f, s}
+		overFoolscap := &system{name: foolscap, servers: overGBS.servers, dirs: overGBS.dirs}
+		for _, s := range []*system{overFoolscap, overGBS} {
+			s.connect(t, p, interop.Tahoe(t), intro.FURL)
+			theirs = append(theirs, s)
+		}
 	})
 	c.systems = append([]*system{mine}, theirs...)
 	for _, s := range c.systems {
@@ -184,13 +181,38 @@ func newComparison(t testing.TB, p plan) *comparison {
 	return c
 }
 
-func (s *system) serve(t testing.TB, p plan, furl string, start func(testing.TB, string, string, ...string) (*interop.Process, string)) {
+// serve makes and starts the servers.
+func (s *system) serve(t testing.TB, p plan, program, introducer string) {
+	t.Helper()
 	for i := range p.Servers {
-		process, dir := start(t, furl, fmt.Sprintf("server%d", i))
-		s.servers, s.dirs = append(s.servers, process), append(s.dirs, dir)
+		name, port := fmt.Sprintf("server%d", i), interop.FreePort(t)
+		dir := filepath.Join(t.TempDir(), name)
+		interop.Run(t, 2*time.Minute, program, "create-node", "--introducer="+introducer, "--nickname="+name, "--webport=none", "--listen=tcp",
+			fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", port), dir)
+		run := []string{"-d", dir, "run"}
+		if s.name != ours {
+			// As clients, which they are too, they would ask each other every second.
+			forceFoolscap(t, dir)
+			run = []string{"run", "--allow-stdin-close", dir}
+		}
+		s.servers, s.dirs = append(s.servers, interop.Start(t, program, run...)), append(s.dirs, dir)
 	}
 }
 
+// connect makes and starts the client.
+func (s *system) connect(t testing.TB, p plan, program, introducer string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "client")
+	interop.Run(t, 2*time.Minute, program, "create-client", "--introducer="+introducer,
+		fmt.Sprintf("--webport=tcp:%d:interface=127.0.0.1", interop.FreePort(t)), fmt.Sprintf("--shares-needed=%d", p.Needed),
+		fmt.Sprintf("--shares-happy=%d", p.Happy), fmt.Sprintf("--shares-total=%d", p.Total), dir)
+	if s.name == foolscap {
+		forceFoolscap(t, dir)
+	}
+	s.client = interop.RunClient(t, program, dir, p.Servers)
+}
+
+// forceFoolscap has a Tahoe node use no other protocol as a client.
 func forceFoolscap(t testing.TB, dir string) {
 	t.Helper()
 	path := filepath.Join(dir, "tahoe.cfg")
