@@ -25,24 +25,31 @@ func WebGrid(im *immutable.Client, slots *mutable.Store, dirs *dirnode.Dirs) web
 	return files{im, slots, dirs}
 }
 
-func (f files) PutFile(ctx context.Context, r io.Reader, size int64) (caps.Cap, error) {
-	res, err := f.immutable.Upload(ctx, r, size)
-	return res.Cap, err
+func (f files) PutFile(ctx context.Context, r io.Reader, size int64) (immutable.Result, error) {
+	return f.immutable.Upload(ctx, r, size)
 }
 
-func (f files) PutMutable(ctx context.Context, contents []byte) (caps.Cap, error) {
-	return f.slots.Create(ctx, contents)
+func (f files) PutMutable(ctx context.Context, kind mutable.Kind, contents []byte) (caps.Cap, error) {
+	return f.slots.Create(ctx, kind, func(caps.MutableWrite) ([]byte, error) { return contents, nil })
 }
 
 func (f files) Overwrite(ctx context.Context, c caps.Cap, contents []byte) error {
-	w, ok := c.(caps.SSKWrite)
-	if !ok {
+	w, ok := c.(caps.MutableWrite)
+	if !ok || caps.IsDir(c) {
 		return unsupported(c)
 	}
 	return f.slots.Overwrite(ctx, w, contents)
 }
 
-// Open reads any file. A mutable one is read whole: SDMF is one segment.
+func (f files) Update(ctx context.Context, c caps.Cap, offset uint64, data []byte) error {
+	w, ok := c.(caps.MutableWrite)
+	if !ok || caps.IsDir(c) {
+		return unsupported(c)
+	}
+	return f.slots.Update(ctx, w, offset, data)
+}
+
+// Open reads any file.
 func (f files) Open(ctx context.Context, c caps.Cap) (webapi.File, error) {
 	switch v := c.(type) {
 	case caps.LIT, caps.CHK:
@@ -50,15 +57,17 @@ func (f files) Open(ctx context.Context, c caps.Cap) (webapi.File, error) {
 		if err != nil {
 			return nil, err
 		}
-		return immutableFile{file}, nil
+		return openedFile{file}, nil
 	case caps.SSKWrite:
 		return f.Open(ctx, v.Read())
-	case caps.SSKRead:
-		b, _, err := f.slots.Read(ctx, v)
+	case caps.MDMFWrite:
+		return f.Open(ctx, v.Read())
+	case caps.SSKRead, caps.MDMFRead:
+		file, err := f.slots.Open(ctx, v.(caps.MutableRead))
 		if err != nil {
 			return nil, err
 		}
-		return wholeFile(b), nil
+		return openedFile{file}, nil
 	}
 	return nil, unsupported(c)
 }
@@ -69,7 +78,7 @@ func (f files) List(ctx context.Context, dir caps.Cap) ([]dirnode.Entry, error) 
 }
 
 func (f files) Edit(ctx context.Context, dir caps.Cap, changes []dirnode.Change) error {
-	w, ok := dir.(caps.DirWrite)
+	w, ok := dir.(caps.WriteDir)
 	if !ok {
 		if caps.IsDir(dir) && caps.IsReadOnly(dir) {
 			return webapi.ErrReadOnly
@@ -79,8 +88,8 @@ func (f files) Edit(ctx context.Context, dir caps.Cap, changes []dirnode.Change)
 	return f.dirs.Edit(ctx, w, changes)
 }
 
-func (f files) MakeDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error) {
-	return f.dirs.Make(ctx, entries)
+func (f files) MakeDir(ctx context.Context, kind mutable.Kind, entries []dirnode.Entry) (caps.Cap, error) {
+	return f.dirs.MakeIn(ctx, kind, entries)
 }
 
 func (f files) MakeImmutableDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error) {
@@ -111,44 +120,36 @@ func unsupported(c caps.Cap) error {
 	return fmt.Errorf("a capability of kind %s: %w", c.Kind(), webapi.ErrUnsupported)
 }
 
-// immutableFile fits immutable.File to the web API.
-type immutableFile struct{ file openFile }
+// openedFile fits immutable.File and mutable.File to the web API.
+type openedFile struct{ file openFile }
 
-// openFile is what immutable.File does.
+// openFile is what they do.
 type openFile interface {
 	Size() uint64
 	WriteRange(ctx context.Context, w io.Writer, off, n int64) error
 	Close() error
 }
 
-func (f immutableFile) Size() int64 { return int64(f.file.Size()) }
-func (f immutableFile) WriteRange(ctx context.Context, w io.Writer, offset, size int64) error {
+func (f openedFile) Size() int64 { return int64(f.file.Size()) }
+func (f openedFile) WriteRange(ctx context.Context, w io.Writer, offset, size int64) error {
 	return f.file.WriteRange(ctx, w, offset, size)
 }
-func (f immutableFile) Close() error { return f.file.Close() }
-
-// wholeFile is a file in memory.
-type wholeFile []byte
-
-func (f wholeFile) Size() int64 { return int64(len(f)) }
-func (f wholeFile) WriteRange(_ context.Context, w io.Writer, offset, size int64) error {
-	_, err := w.Write(f[offset : offset+size])
-	return err
-}
-func (f wholeFile) Close() error { return nil }
+func (f openedFile) Close() error { return f.file.Close() }
 
 // offline is the grid of a node without one: an introducer.
 type offline struct{}
 
 var errNoGrid = fmt.Errorf("an introducer stores nothing: %w", errors.ErrUnsupported)
 
-func (offline) PutFile(context.Context, io.Reader, int64) (caps.Cap, error) { return nil, errNoGrid }
-func (offline) PutMutable(context.Context, []byte) (caps.Cap, error)        { return nil, errNoGrid }
-func (offline) Overwrite(context.Context, caps.Cap, []byte) error           { return errNoGrid }
-func (offline) Open(context.Context, caps.Cap) (webapi.File, error)         { return nil, errNoGrid }
-func (offline) List(context.Context, caps.Cap) ([]dirnode.Entry, error)     { return nil, errNoGrid }
-func (offline) Edit(context.Context, caps.Cap, []dirnode.Change) error      { return errNoGrid }
-func (offline) MakeDir(context.Context, []dirnode.Entry) (caps.Cap, error)  { return nil, errNoGrid }
+func (offline) PutFile(context.Context, io.Reader, int64) (immutable.Result, error) {
+	return immutable.Result{}, errNoGrid
+}
+func (offline) PutMutable(context.Context, []byte) (caps.Cap, error)       { return nil, errNoGrid }
+func (offline) Overwrite(context.Context, caps.Cap, []byte) error          { return errNoGrid }
+func (offline) Open(context.Context, caps.Cap) (webapi.File, error)        { return nil, errNoGrid }
+func (offline) List(context.Context, caps.Cap) ([]dirnode.Entry, error)    { return nil, errNoGrid }
+func (offline) Edit(context.Context, caps.Cap, []dirnode.Change) error     { return errNoGrid }
+func (offline) MakeDir(context.Context, []dirnode.Entry) (caps.Cap, error) { return nil, errNoGrid }
 func (offline) MakeImmutableDir(context.Context, []dirnode.Entry) (caps.Cap, error) {
 	return nil, errNoGrid
 }

@@ -17,6 +17,9 @@
 //	GET    /statistics       figures under Tahoe's names; ?t=json, openmetrics
 //	       /private/…        what the node mounts there, with Authorization: tahoe-lafs TOKEN
 //
+// A PUT that stores a file and says "Accept: application/x-ndjson" (no browser or
+// frontend of Tahoe's does) is answered with lines of JSON: see Told.
+//
 // Status codes, JSON shapes and error texts are those of Tahoe-LAFS 1.20. Unlike
 // there, a request whose Host is not this machine's loopback, or whose Origin is
 // another page's, is refused with 403: any web page could drive the node otherwise.

@@ -10,6 +10,7 @@ import (
 
 	"warren/node/caps"
 	"warren/node/dirnode"
+	"warren/node/mutable"
 )
 
 // place is where a path led: a node, and the directory entry that names it.
@@ -99,7 +100,7 @@ func (s *server) makeChild(ctx context.Context, at place) (place, error) {
 	if err := at.mayLink(); err != nil {
 		return at, err
 	}
-	c, err := s.Grid.MakeDir(ctx, nil)
+	c, err := s.Grid.MakeDir(ctx, mutable.Kind{Format: s.DirFormat}, nil)
 	if err != nil {
 		return at, err
 	}
@@ -197,12 +198,16 @@ func (s *server) put(w http.ResponseWriter, r *http.Request, at place) error {
 		if caps.IsReadOnly(at.cap) {
 			return bad("PUT to a mutable file: replace or update requested with read-only cap")
 		}
-		if arg(r, "offset") != "" {
-			return &webError{http.StatusNotImplemented, "PUT with offset= is not supported yet"}
-		}
-		b, err := readSmall(r)
+		from, given, err := offset(r)
 		if err != nil {
 			return err
+		}
+		b, err := s.readMutable(r.Body)
+		if err != nil {
+			return err
+		}
+		if given {
+			return respondCap(w, at.cap, s.Grid.Update(ctx, at.cap, from, b), http.StatusOK)
 		}
 		return respondCap(w, at.cap, s.Grid.Overwrite(ctx, at.cap, b), http.StatusOK)
 	case t != "" && t != "uri":
@@ -390,7 +395,7 @@ func (s *server) uploadForm(w http.ResponseWriter, r *http.Request, at place) er
 		return err
 	}
 	if at.cap != nil && caps.IsMutable(at.cap) && !caps.IsDir(at.cap) {
-		b, err := small(f)
+		b, err := s.readMutable(f)
 		if err != nil {
 			return err
 		}
@@ -405,7 +410,7 @@ func (s *server) uploadForm(w http.ResponseWriter, r *http.Request, at place) er
 	if err := at.mayLink(); err != nil {
 		return err
 	}
-	c, err := s.storeForm(ctx, f, kind)
+	c, err := s.storeForm(r, f, kind)
 	if err != nil {
 		return err
 	}
@@ -432,7 +437,7 @@ func (s *server) unlinkedForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, err := s.storeForm(r.Context(), f, kind)
+	c, err := s.storeForm(r, f, kind)
 	if err != nil {
 		return err
 	}
@@ -442,7 +447,8 @@ func (s *server) unlinkedForm(w http.ResponseWriter, r *http.Request) error {
 // storeForm puts a form's file on the grid as format= says.
 func (s *server) storeForm(ctx context.Context, f io.Reader, kind string) (caps.Cap, error) {
 	if kind != "SDMF" {
-		return s.Grid.PutFile(ctx, f, -1)
+		res, err := s.Grid.PutFile(ctx, f, -1)
+		return res.Cap, err
 	}
 	b, err := small(f)
 	if err != nil {

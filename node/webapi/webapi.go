@@ -3,6 +3,7 @@ package webapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 
 	"warren/node/caps"
 	"warren/node/dirnode"
+	"warren/node/immutable"
 	"warren/node/storage"
 )
 
@@ -32,8 +34,9 @@ var (
 // methods may be called concurrently; a nil error of a writing method means
 // stored.
 type Grid interface {
-	// PutFile stores an immutable file; size is -1 when it is not known.
-	PutFile(ctx context.Context, r io.Reader, size int64) (caps.Cap, error)
+	// PutFile stores an immutable file; size is -1 when it is not known. It tells
+	// immutable.WithProgress's function how far it is.
+	PutFile(ctx context.Context, r io.Reader, size int64) (immutable.Result, error)
 	PutMutable(ctx context.Context, contents []byte) (caps.Cap, error)
 	// Overwrite replaces a mutable file's contents; c is its writecap.
 	Overwrite(ctx context.Context, c caps.Cap, contents []byte) error
@@ -68,20 +71,28 @@ type Config struct {
 	Welcome func() Welcome
 	// Statistics are the node's figures; nil: there is no such page.
 	Statistics func() storage.Statistics
+	// DirFormat is how directories are kept when format= does not say it.
+	DirFormat mutable.Format
+	// MaxMutable bounds what is put into a mutable file, which is held in memory;
+	// 0: mutable.MaxSize.
+	MaxMutable int64
 	// Token is the node's API token.
 	Token func() string
 	// Private handles what is below /private/ (the prefix stays); nil: nothing.
 	Private http.Handler
 }
 
-// maxSmallBody bounds bodies that are held in memory: mutable files (SDMF holds
-// its one segment in memory by design), lists of children.
+// maxSmallBody bounds lists of children, which are held in memory. Mutable files are,
+// too: their shares are written with one call each, so that nobody sees half of one.
 const maxSmallBody = 64 << 20
 
 type server struct{ Config }
 
 // New returns the web API.
 func New(c Config) http.Handler {
+	if c.MaxMutable == 0 {
+		c.MaxMutable = mutable.MaxSize
+	}
 	s := &server{c}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", s.welcome)
@@ -94,6 +105,12 @@ func New(c Config) http.Handler {
 		mux.Handle("/private/", private(c.Private, c.Token))
 	}
 	return guard(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if wantsTold(r) {
+			var t *teller
+			t, r = newTeller(w, r)
+			defer t.finish()
+			w = t
+		}
 		root, rest, more := strings.Cut(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
 		var err error
 		switch root {
@@ -118,16 +135,19 @@ func New(c Config) http.Handler {
 	}))
 }
 
-// readSmall reads a body that is held in memory.
-func readSmall(r *http.Request) ([]byte, error) { return small(r.Body) }
+// readSmall reads a body that is no file.
+func readSmall(r *http.Request) ([]byte, error) { return readUpTo(r.Body, maxSmallBody) }
 
-func small(r io.Reader) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxSmallBody+1))
+// readMutable reads what goes into a mutable file.
+func (s *server) readMutable(r io.Reader) ([]byte, error) { return readUpTo(r, s.MaxMutable) }
+
+func readUpTo(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err != nil {
 		return nil, bad("the request's body ended early")
 	}
-	if len(b) > maxSmallBody {
-		return nil, &webError{http.StatusRequestEntityTooLarge, "FileTooLargeError: mutable files and lists of children may have 64 MiB here"}
+	if int64(len(b)) > limit {
+		return nil, &webError{http.StatusRequestEntityTooLarge, fmt.Sprintf("FileTooLargeError: more than %d MiB are not taken here", limit>>20)}
 	}
 	return b, nil
 }
@@ -160,12 +180,18 @@ func (s *server) unlinked(w http.ResponseWriter, r *http.Request) error {
 			c, err := s.store(r, "CHK")
 			return respondCap(w, c, err, http.StatusOK)
 		case "mkdir":
-			if f, err := format(r); err != nil {
+			f, err := format(r)
+			if err != nil {
 				return err
-			} else if f == "CHK" {
+			}
+			if f == "CHK" {
 				return bad("format=CHK not accepted for PUT /uri?t=mkdir")
 			}
-			c, err := s.Grid.MakeDir(ctx, nil)
+			kind, err := s.kind(r, f)
+			if err != nil {
+				return err
+			}
+			c, err := s.Grid.MakeDir(ctx, kind, nil)
 			return respondCap(w, c, err, http.StatusOK)
 		}
 	case http.MethodPost:
@@ -209,7 +235,11 @@ func (s *server) store(r *http.Request, def string) (caps.Cap, error) {
 		f = def
 	}
 	if f == "CHK" {
-		return s.Grid.PutFile(r.Context(), r.Body, r.ContentLength)
+		res, err := s.Grid.PutFile(r.Context(), r.Body, r.ContentLength)
+		if t, ok := r.Context().Value(tellerKey{}).(*teller); ok && err == nil {
+			t.stored(res)
+		}
+		return res.Cap, err
 	}
 	b, err := readSmall(r)
 	if err != nil {
@@ -240,7 +270,11 @@ func (s *server) newDir(r *http.Request, t string) (caps.Cap, error) {
 	if t == "mkdir-immutable" {
 		return s.Grid.MakeImmutableDir(r.Context(), entries)
 	}
-	return s.Grid.MakeDir(r.Context(), entries)
+	kind, err := s.kind(r, f)
+	if err != nil {
+		return nil, err
+	}
+	return s.Grid.MakeDir(r.Context(), kind, entries)
 }
 
 // respondCap answers with a cap's text, as Tahoe does to everything that made one.

@@ -17,6 +17,7 @@ import (
 	"warren/node/caps"
 	"warren/node/dirnode"
 	"warren/node/immutable"
+	"warren/node/mutable"
 )
 
 // shelf is a Grid in memory. Immutable files are LIT, whatever their size; there
@@ -37,23 +38,25 @@ func (s *shelf) store() {
 	s.made++
 }
 
-func (s *shelf) PutFile(ctx context.Context, r io.Reader, _ int64) (caps.Cap, error) {
+func (s *shelf) PutFile(ctx context.Context, r io.Reader, _ int64) (immutable.Result, error) {
 	if s.put != nil {
 		s.put()
 	}
 	b, err := io.ReadAll(r)
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return immutable.Result{}, ctx.Err()
 	}
 	s.store()
-	return caps.LIT{Data: b}, err
+	return immutable.Result{Cap: caps.LIT{Data: b}, Size: uint64(len(b))}, err
 }
 
-func (s *shelf) PutMutable(context.Context, []byte) (caps.Cap, error) {
+func (s *shelf) PutMutable(context.Context, mutable.Kind, []byte) (caps.Cap, error) {
 	s.store()
 	return caps.SSKWrite{WriteKey: [16]byte{1}}, nil
 }
 func (s *shelf) Overwrite(context.Context, caps.Cap, []byte) error { return nil }
+
+func (s *shelf) Update(context.Context, caps.Cap, uint64, []byte) error { return nil }
 
 func (s *shelf) Open(_ context.Context, c caps.Cap) (File, error) {
 	lit, ok := c.(caps.LIT)
@@ -102,7 +105,7 @@ func (s *shelf) Edit(_ context.Context, dir caps.Cap, changes []dirnode.Change) 
 	return nil
 }
 
-func (s *shelf) MakeDir(context.Context, []dirnode.Entry) (caps.Cap, error) {
+func (s *shelf) MakeDir(context.Context, mutable.Kind, []dirnode.Entry) (caps.Cap, error) {
 	s.store()
 	return aDir, nil
 }

@@ -56,11 +56,12 @@ func newApp(version string, in io.Reader, out, errOut io.Writer) *cli.App {
 	e := &env{ui: &ui.UI{In: in, Out: out, Err: errOut}, version: version}
 	app := &cli.App{
 		Name: "warren", Version: version,
-		Usage:     "a shared folder on a grid of friends: Tahoe-LAFS, invites and magic folders in one program",
-		Reader:    in,
-		Writer:    out,
-		ErrWriter: errOut,
-		Flags:     e.commonFlags(),
+		Usage:       "a shared folder on a grid of friends: Tahoe-LAFS, invites and magic folders in one program",
+		Description: ui.ExitCodes,
+		Reader:      in,
+		Writer:      out,
+		ErrWriter:   errOut,
+		Flags:       e.commonFlags(),
 		Commands: []*cli.Command{
 			e.inviteCommand(), e.joinCommand(), e.folderCommand(),
 			e.createClientCommand(), e.createNodeCommand(), e.createIntroducerCommand(),

@@ -95,7 +95,8 @@ func (e *env) cpDown(ctx context.Context, node *nodeClient, o cpOptions) error {
 			}
 			o.to = filepath.Join(o.to, name)
 		}
-		return e.download(ctx, node, from, o.to)
+		_, err := e.download(ctx, node, from, o.to)
+		return err
 	}
 	if err := os.MkdirAll(o.to, 0o755); err != nil {
 		return err
@@ -142,7 +143,7 @@ func (e *env) downTree(ctx context.Context, node *nodeClient, root *os.Root, dir
 				return err
 			}
 		case "filenode":
-			if err := e.replace(ctx, node, at, filepath.Join(dir, name)); err != nil {
+			if _, err := e.replace(ctx, node, at, filepath.Join(dir, name)); err != nil {
 				return err
 			}
 		}

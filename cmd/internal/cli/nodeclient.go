@@ -68,12 +68,20 @@ func (c *nodeClient) do(ctx context.Context, method, path string, body io.Reader
 
 // doLength is do for a body whose length is known; -1 leaves it to the body's type.
 func (c *nodeClient) doLength(ctx context.Context, method, path string, body io.Reader, length int64) (*http.Response, error) {
+	return c.send(ctx, method, path, body, length, "")
+}
+
+// send is doLength for who wants an answer of a certain media type ("": any).
+func (c *nodeClient) send(ctx context.Context, method, path string, body io.Reader, length int64, accept string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
 	if err != nil {
 		return nil, err
 	}
 	if length >= 0 {
 		req.ContentLength = length
+	}
+	if accept != "" {
+		req.Header.Set("Accept", accept)
 	}
 	if strings.HasPrefix(path, "/private/") {
 		req.Header.Set("Authorization", "tahoe-lafs "+c.token)

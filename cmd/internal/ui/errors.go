@@ -20,6 +20,10 @@ const (
 	ExitInvite      = 7 // the code is wrong, used, expired or cancelled
 )
 
+// ExitCodes says the same to people.
+const ExitCodes = "Exit codes: 0 done, 1 failed or interrupted, 2 wrong command line, 3 not found, 4 the node is not running,\n" +
+	"5 too few storage servers or shares at the moment, 6 Tor is not ready, 7 a code that is no good (join)."
+
 // Error is a failure with what to do next and an exit code.
 type Error struct {
 	Err  error

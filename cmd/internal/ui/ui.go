@@ -68,6 +68,13 @@ func (u *UI) watched() bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
+// ShowsResults says whether standard output is a terminal: what is written there is
+// looked at, and no bar may run through it.
+func (u *UI) ShowsResults() bool {
+	f, ok := u.Out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
 // Ask asks one question with a default; without a terminal it answers the default.
 // It ends with ctx.
 func (u *UI) Ask(ctx context.Context, question, def string) (string, error) {
