@@ -19,7 +19,7 @@ const wantStates = 2000
 
 // perMoment bounds how many states of one moment are tried in order; where there are
 // more, as many again are taken by chance.
-const perMoment = 28
+const perMoment = 12
 
 // cut tries what may be on the disk when the power goes, moment by moment.
 type cut struct {
