@@ -209,9 +209,10 @@ func (p *placement) each(targets []*target, f func(*target)) {
 
 // query notes what t holds.
 func (p *placement) query(ctx context.Context, t *target) {
-	ctx, cancel := context.WithTimeout(ctx, p.client.cfg.QueryTimeout)
+	limited, cancel := context.WithTimeout(ctx, p.client.cfg.QueryTimeout)
 	defer cancel()
-	shares, err := t.Client.ListShares(ctx, storage.Immutable, p.si)
+	shares, err := t.Client.ListShares(limited, storage.Immutable, p.si)
+	p.client.speeds.heard(ctx, t.ID, err)
 	if err != nil {
 		t.err = err
 		return
@@ -277,16 +278,17 @@ func (p *placement) round(ctx context.Context) bool {
 // allocate asks t to take shares. A server that takes less than all is asked for
 // nothing more.
 func (p *placement) allocate(ctx context.Context, t *target, shares []int) {
-	ctx, cancel := context.WithTimeout(ctx, p.client.cfg.QueryTimeout)
+	limited, cancel := context.WithTimeout(ctx, p.client.cfg.QueryTimeout)
 	defer cancel()
 	asked := make(map[int]bool, len(shares))
 	for _, share := range shares {
 		asked[share] = true
 	}
-	err := p.request(ctx, t, asked)
-	if err == nil && len(asked) > 0 && p.takeUp(ctx, t, asked) && len(asked) > 0 {
-		err = p.request(ctx, t, asked)
+	err := p.request(limited, t, asked)
+	if err == nil && len(asked) > 0 && p.takeUp(limited, t, asked) && len(asked) > 0 {
+		err = p.request(limited, t, asked)
 	}
+	p.client.speeds.heard(ctx, t.ID, err)
 	switch {
 	case errors.Is(err, storage.ErrNoSpace), errors.Is(err, storage.ErrReadOnlyServer), err == nil && len(asked) > 0:
 		t.readonly = true

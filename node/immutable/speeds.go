@@ -1,6 +1,8 @@
 package immutable
 
 import (
+	"context"
+	"errors"
 	"sync"
 	"time"
 )
@@ -19,9 +21,13 @@ type speed struct {
 	perKiB   time.Duration // smoothed time beyond that for each KiB of a large one
 	piece    int           // how much to ask for at a time
 	demerits int           // failures and delays since the last good share
+	silent   time.Time     // when it last let us wait in vain; zero: it has answered since
 }
 
 const (
+	// forget is after how long a silent server is waited for again if nothing has been
+	// heard of it.
+	forget = 10 * time.Minute
 	// maxSpeeds bounds the table: servers come and go over a long life.
 	maxSpeeds = 1024
 	// smallRead is the largest answer whose time is latency and nothing else.
@@ -85,7 +91,26 @@ func smooth(old, new time.Duration) time.Duration {
 }
 
 // answered notes that a share was good.
-func (s *speeds) answered(id string) { s.change(id, func(v *speed) { v.demerits = 0 }) }
+func (s *speeds) answered(id string) {
+	s.change(id, func(v *speed) { v.demerits, v.silent = 0, time.Time{} })
+}
+
+// heard notes how a server took a question of an upload: ctx is its asker's, beyond
+// the time that the server had for it.
+func (s *speeds) heard(ctx context.Context, id string, err error) {
+	switch {
+	case err == nil && !s.get(id).silent.IsZero():
+		s.change(id, func(v *speed) { v.silent = time.Time{} })
+	case ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errLaggard)):
+		s.change(id, func(v *speed) { v.silent = time.Now() })
+	}
+}
+
+// isSilent reports whether the server has let an upload wait in vain lately.
+func (s *speeds) isSilent(id string) bool {
+	t := s.get(id).silent
+	return !t.IsZero() && time.Since(t) < forget
+}
 
 func (s *speeds) failed(id string) {
 	s.change(id, func(v *speed) { v.demerits = min(v.demerits+1, 100) })

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"warren/node/caps"
 	"warren/node/grid"
+	"warren/node/storage"
 )
 
 // Result is what an upload achieved.
@@ -77,6 +78,7 @@ func (c *Client) Upload(ctx context.Context, body io.Reader, size int64) (Result
 		}
 		defer release()
 	}
+	defer u.leaveSilent(ctx)()
 	for {
 		failed := len(u.avoid)
 		res, err := u.attempt(ctx)
@@ -85,6 +87,12 @@ func (c *Client) Upload(ctx context.Context, body io.Reader, size int64) (Result
 			return res, nil
 		case ctx.Err() != nil:
 			return Result{}, context.Cause(ctx)
+		case errors.Is(err, ErrUnhappy) && len(u.silent) > 0 && !(src.once && u.begun):
+			for _, id := range u.silent { // then they must be waited for
+				delete(u.avoid, id)
+			}
+			u.silent = nil
+			continue
 		// Starting over helps when servers failed that will now be left out.
 		case errors.Is(err, ErrUnhappy) && len(u.avoid) > failed && !src.once:
 			continue
@@ -101,11 +109,51 @@ type uploading struct {
 	src   *source
 	key   [16]byte
 	avoid map[string]error // servers that failed while shares were written
+	begun bool             // to read the body
+	// silent are servers in avoid only because earlier uploads waited for them in vain.
+	silent []string
 	// p is the placement that another attempt goes on with; existing, pushed and
 	// resumed count what it found and achieved so far.
 	p                *placement
 	existing, pushed int
 	resumed          uint64
+}
+
+// errSilent stands for a server that has not answered lately.
+var errSilent = errors.New("immutable: the server did not answer an earlier upload")
+
+// leaveSilent leaves out the servers that let an earlier upload wait in vain, if there
+// are enough others. They are asked meanwhile, until done is called: those that
+// answer are back for the next upload.
+func (u *uploading) leaveSilent(ctx context.Context) (done func()) {
+	si := storageIndex(u.key)
+	var silent []grid.Server
+	others := 0
+	for _, s := range u.c.cfg.Servers.Permuted(si) {
+		switch {
+		case u.c.speeds.isSilent(s.ID):
+			silent = append(silent, s)
+		case !s.ReadOnly:
+			others++
+		}
+	}
+	if len(silent) == 0 || others < u.c.cfg.Happy {
+		return func() {}
+	}
+	ctx, cancel := context.WithTimeout(ctx, u.c.cfg.QueryTimeout)
+	var asking sync.WaitGroup
+	for _, s := range silent {
+		u.avoid[s.ID] = errSilent
+		u.silent = append(u.silent, s.ID)
+		asking.Go(func() {
+			_, err := s.Client.ListShares(ctx, storage.Immutable, si)
+			u.c.speeds.heard(ctx, s.ID, err)
+		})
+	}
+	return func() {
+		cancel()
+		asking.Wait()
+	}
 }
 
 // place finds homes for the shares, or other homes after an attempt that failed.
@@ -152,6 +200,7 @@ func (u *uploading) attempt(ctx context.Context) (Result, error) {
 	if !p.keep {
 		u.p = nil // it ends with this attempt
 	}
+	u.begun = true
 	r, err := u.src.pass()
 	var next crypttext
 	if err == nil {
@@ -162,7 +211,10 @@ func (u *uploading) attempt(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	pr, push, err := p.send(ctx, s, next, nil)
-	maps.Copy(u.avoid, push.failed())
+	for id, e := range push.failed() {
+		u.avoid[id] = e
+		u.c.speeds.heard(ctx, id, e)
+	}
 	u.pushed += push.pushed()
 	u.resumed += push.resumed()
 	if err != nil {
