@@ -144,12 +144,17 @@ var errNoGrid = fmt.Errorf("an introducer stores nothing: %w", errors.ErrUnsuppo
 func (offline) PutFile(context.Context, io.Reader, int64) (immutable.Result, error) {
 	return immutable.Result{}, errNoGrid
 }
-func (offline) PutMutable(context.Context, []byte) (caps.Cap, error)       { return nil, errNoGrid }
-func (offline) Overwrite(context.Context, caps.Cap, []byte) error          { return errNoGrid }
-func (offline) Open(context.Context, caps.Cap) (webapi.File, error)        { return nil, errNoGrid }
-func (offline) List(context.Context, caps.Cap) ([]dirnode.Entry, error)    { return nil, errNoGrid }
-func (offline) Edit(context.Context, caps.Cap, []dirnode.Change) error     { return errNoGrid }
-func (offline) MakeDir(context.Context, []dirnode.Entry) (caps.Cap, error) { return nil, errNoGrid }
+func (offline) PutMutable(context.Context, mutable.Kind, []byte) (caps.Cap, error) {
+	return nil, errNoGrid
+}
+func (offline) Update(context.Context, caps.Cap, uint64, []byte) error  { return errNoGrid }
+func (offline) Overwrite(context.Context, caps.Cap, []byte) error       { return errNoGrid }
+func (offline) Open(context.Context, caps.Cap) (webapi.File, error)     { return nil, errNoGrid }
+func (offline) List(context.Context, caps.Cap) ([]dirnode.Entry, error) { return nil, errNoGrid }
+func (offline) Edit(context.Context, caps.Cap, []dirnode.Change) error  { return errNoGrid }
+func (offline) MakeDir(context.Context, mutable.Kind, []dirnode.Entry) (caps.Cap, error) {
+	return nil, errNoGrid
+}
 func (offline) MakeImmutableDir(context.Context, []dirnode.Entry) (caps.Cap, error) {
 	return nil, errNoGrid
 }

@@ -489,9 +489,6 @@ func (r *reader) helpers(dir string, s *Settings) {
 // withoutEffect warns of settings that Tahoe would follow and this program cannot:
 // what its owner relies on must not be silently otherwise.
 func (r *reader) withoutEffect(s *Settings) {
-	if c := s.Client; c.MutableFormat == "MDMF" {
-		r.warn("client", "mutable.format", "this program makes no MDMF files: SDMF is used")
-	}
 	if s.Client.HelperFURL != nil {
 		r.warn("client", "helper.furl", "this program uses no upload helper: it uploads by itself")
 	}

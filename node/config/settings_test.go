@@ -238,7 +238,7 @@ mailbox = wss://example.org/v1
 	}
 	// What Tahoe would follow and this program cannot is said.
 	said := fmt.Sprint(warnings)
-	for _, w := range []string{"mutable.format", "helper.furl", "[grid_managers]", "[storage] anonymous", "grid_management", "expire.override_lease_duration"} {
+	for _, w := range []string{"helper.furl", "[grid_managers]", "[storage] anonymous", "grid_management", "expire.override_lease_duration"} {
 		if !strings.Contains(said, w) {
 			t.Errorf("no warning of %s: %v", w, warnings)
 		}

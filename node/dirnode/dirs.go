@@ -16,8 +16,7 @@ import (
 var (
 	// ErrNotDirectory: the capability, or a step of a path, is no directory.
 	ErrNotDirectory = errors.New("dirnode: not a directory")
-	// ErrUnsupported: a directory of a kind that cannot be read yet (MDMF), or a
-	// capability that gives no right to read.
+	// ErrUnsupported: a capability that gives no right to read.
 	ErrUnsupported = errors.New("dirnode: directory of an unsupported kind")
 )
 
@@ -45,13 +44,24 @@ func (d *Dirs) now() time.Time {
 	return d.Now()
 }
 
-// Make makes a mutable directory. The entries' metadata are taken as they are.
+// Make makes a mutable directory in an SDMF file with a fresh key. The entries'
+// metadata are taken as they are.
 func (d *Dirs) Make(ctx context.Context, entries []Entry) (caps.DirWrite, error) {
-	file, err := d.Mutable.CreateFrom(ctx, func(c caps.SSKWrite) ([]byte, error) { return Writable(c).Pack(entries) })
+	c, err := d.MakeIn(ctx, mutable.Kind{}, entries)
 	if err != nil {
 		return caps.DirWrite{}, err
 	}
-	return caps.DirWrite{SSKWrite: file}, nil
+	return c.(caps.DirWrite), nil
+}
+
+// MakeIn is Make in a file of any kind.
+func (d *Dirs) MakeIn(ctx context.Context, kind mutable.Kind, entries []Entry) (caps.WriteDir, error) {
+	file, err := d.Mutable.Create(ctx, kind, func(c caps.MutableWrite) ([]byte, error) { return Writable(c).Pack(entries) })
+	if err != nil {
+		return nil, err
+	}
+	dir, _ := caps.Dir(file)
+	return dir.(caps.WriteDir), nil
 }
 
 // MakeImmutable makes an immutable directory: the same entries, the same capability.
@@ -74,13 +84,11 @@ func (d *Dirs) MakeImmutable(ctx context.Context, entries []Entry) (caps.Cap, er
 
 // List reads a directory, and tells its version when it is mutable.
 func (d *Dirs) List(ctx context.Context, dir caps.Cap) ([]Entry, mutable.Version, error) {
-	var form Form
-	var file caps.SSKRead
+	form := ReadOnly()
+	file, ok := readable(dir)
 	switch dir := dir.(type) {
-	case caps.DirWrite:
-		form, file = Writable(dir.File()), dir.File().Read()
-	case caps.DirRead:
-		form, file = ReadOnly(), dir.File()
+	case caps.WriteDir:
+		form = Writable(dir)
 	case caps.DirCHK, caps.DirLIT:
 		data, err := d.Files.Get(ctx, caps.File(dir))
 		if err != nil {
@@ -88,7 +96,8 @@ func (d *Dirs) List(ctx context.Context, dir caps.Cap) ([]Entry, mutable.Version
 		}
 		entries, err := Immutable().Unpack(data)
 		return entries, mutable.Version{}, err
-	default:
+	}
+	if !ok {
 		return nil, mutable.Version{}, notDirectory(dir)
 	}
 	data, version, err := d.Mutable.Read(ctx, file)
@@ -97,6 +106,21 @@ func (d *Dirs) List(ctx context.Context, dir caps.Cap) ([]Entry, mutable.Version
 	}
 	entries, err := form.Unpack(data)
 	return entries, version, err
+}
+
+// readable is the readcap of the file that holds a mutable directory.
+func readable(dir caps.Cap) (caps.MutableRead, bool) {
+	switch dir := dir.(type) {
+	case caps.DirWrite:
+		return dir.File().Read(), true
+	case caps.DirRead:
+		return dir.File(), true
+	case caps.DirMDMFWrite:
+		return dir.File().Read(), true
+	case caps.DirMDMFRead:
+		return dir.File(), true
+	}
+	return nil, false
 }
 
 func notDirectory(c caps.Cap) error {
@@ -109,11 +133,10 @@ func notDirectory(c caps.Cap) error {
 // Version asks for a directory's version without reading it. Immutable
 // directories have only the zero version.
 func (d *Dirs) Version(ctx context.Context, dir caps.Cap) (mutable.Version, error) {
-	switch dir := dir.(type) {
-	case caps.DirWrite:
-		return d.Mutable.Version(ctx, dir.Read().File())
-	case caps.DirRead:
-		return d.Mutable.Version(ctx, dir.File())
+	if file, ok := readable(dir); ok {
+		return d.Mutable.Version(ctx, file)
+	}
+	switch dir.(type) {
 	case caps.DirCHK, caps.DirLIT:
 		return mutable.Version{}, nil
 	}
@@ -123,12 +146,12 @@ func (d *Dirs) Version(ctx context.Context, dir caps.Cap) (mutable.Version, erro
 // Edit makes all changes at once, on top of whatever the directory holds at that
 // moment. It survives concurrent writers, and a nil return means that the changes
 // stand (mutable.Store.Modify).
-func (d *Dirs) Edit(ctx context.Context, dir caps.DirWrite, changes []Change) error {
+func (d *Dirs) Edit(ctx context.Context, dir caps.WriteDir, changes []Change) error {
 	changes = slices.Clone(changes)
 	now := d.now() // one time for all attempts: a repeated change must not look new
 	again := false
-	return d.Mutable.Modify(ctx, dir.File(), func(old []byte) ([]byte, error) {
-		data, err := Writable(dir.File()).Apply(old, changes, now, again)
+	return d.Mutable.Modify(ctx, dir, func(old []byte) ([]byte, error) {
+		data, err := Writable(dir).Apply(old, changes, now, again)
 		again = true
 		return data, err
 	})
@@ -209,7 +232,7 @@ func (w *walk) directory(ctx context.Context, path []string, dir caps.Cap) error
 			return err
 		}
 		switch e.Cap().(type) {
-		case caps.DirWrite, caps.DirRead, caps.DirCHK, caps.DirLIT:
+		case caps.DirWrite, caps.DirRead, caps.DirMDMFWrite, caps.DirMDMFRead, caps.DirCHK, caps.DirLIT:
 			if err := w.directory(ctx, at, e.Cap()); err != nil {
 				return err
 			}

@@ -168,7 +168,7 @@ func TestDirs(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, c := range []caps.Cap{caps.DirMDMFWrite{}, caps.DirMDMFRead{}, caps.DirVerify{}, caps.DirCHKVerify{}} {
+	for _, c := range []caps.Cap{caps.DirMDMFVerify{}, caps.DirVerify{}, caps.DirCHKVerify{}} {
 		if _, err := d.Version(ctx, c); !errors.Is(err, ErrUnsupported) {
 			t.Error(c.Kind(), err)
 		}

@@ -94,7 +94,15 @@ type Form struct {
 }
 
 // Writable is the form of a mutable directory for those who have its writecap.
-func Writable(c caps.SSKWrite) Form { return Form{writeKey: &c.WriteKey} }
+func Writable(c caps.MutableWrite) Form {
+	switch c := caps.File(c).(type) {
+	case caps.SSKWrite:
+		return Form{writeKey: &c.WriteKey}
+	case caps.MDMFWrite:
+		return Form{writeKey: &c.WriteKey}
+	}
+	panic("dirnode: no such writecap") // the interface is closed
+}
 
 // ReadOnly is the form of a mutable directory for those who have its readcap. It
 // does not pack.

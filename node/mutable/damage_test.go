@@ -24,11 +24,11 @@ func TestCorruption(t *testing.T) {
 		fields[name] = fixed(r[0], r[1])
 	}
 	fields["public key, middle"] = fixed(200, 201)
-	fields["signature"] = func(_ *Share, o offsets) (uint64, uint64) { return o.signature + 5, o.signature + 6 }
-	fields["chain, number"] = func(_ *Share, o offsets) (uint64, uint64) { return o.chain, o.chain + 2 }
-	fields["chain, hash"] = func(_ *Share, o offsets) (uint64, uint64) { return o.chain + 2, o.chain + 34 }
-	fields["block hash tree"] = func(_ *Share, o offsets) (uint64, uint64) { return o.blocks, o.data }
-	fields["block"] = func(_ *Share, o offsets) (uint64, uint64) { return o.data, o.privateKey }
+	fields["signature"] = func(_ *Share, o offsets) (uint64, uint64) { return o.signature.from + 5, o.signature.from + 6 }
+	fields["chain, number"] = func(_ *Share, o offsets) (uint64, uint64) { return o.chain.from, o.chain.from + 2 }
+	fields["chain, hash"] = func(_ *Share, o offsets) (uint64, uint64) { return o.chain.from + 2, o.chain.from + 34 }
+	fields["block hash tree"] = func(_ *Share, o offsets) (uint64, uint64) { return o.tree.from, o.tree.to }
+	fields["block"] = func(_ *Share, o offsets) (uint64, uint64) { return o.data.from, o.data.to }
 	fields["cut off in the block"] = nil
 
 	for name, where := range fields {
@@ -48,7 +48,7 @@ func TestCorruption(t *testing.T) {
 						_, o, _ := parseHeader(b)
 						b = bytes.Clone(b)
 						if where == nil {
-							b = b[:o.data+1]
+							b = b[:o.data.from+1]
 						} else {
 							from, to := where(&sh, o)
 							for j := from; j < to; j++ {
@@ -106,7 +106,7 @@ func TestCorruptPrivateKey(t *testing.T) {
 				t.Fatal(err)
 			}
 			b = bytes.Clone(b)
-			b[o.privateKey+100] ^= 1
+			b[o.privateKey.from+100] ^= 1
 			g.put(file, i, num, b)
 		}
 	}
@@ -188,7 +188,7 @@ func TestLyingServers(t *testing.T) {
 	g := newTestGrid(t, n)
 	s := g.store(t, Options{Needed: k, Happy: 3, Total: n})
 	file := mustCreate(t, s, []byte("text"))
-	other, err := s.Create(ctx, []byte("another file"))
+	other, err := s.Create(ctx, Kind{}, fixed([]byte("another file")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,8 @@ func TestForeignShares(t *testing.T) {
 		want    error
 		advised int
 	}{
-		"MDMF":      {func(_ int, b []byte) []byte { b[0] = 1; return b }, errVersion, 0},
+		"to come":   {func(_ int, b []byte) []byte { b[0] = 2; return b }, errVersion, 0},
+		"MDMF":      {func(_ int, b []byte) []byte { b[0] = 1; return b }, ErrNotEnoughShares, 1},
 		"too large": {func(_ int, b []byte) []byte { binary.BigEndian.PutUint64(b[67:], MaxSize+1); return b }, ErrTooLarge, 0},
 		"damaged":   {func(_ int, b []byte) []byte { b[20] ^= 1; return b }, ErrNotEnoughShares, 1},
 	} {
@@ -265,7 +266,7 @@ func TestDamagedNewerVersion(t *testing.T) {
 				t.Fatal(err)
 			}
 			b = bytes.Clone(b)
-			b[o.data] ^= 1
+			b[o.data.from] ^= 1
 			g.put(file, 0, num, b)
 		}
 		for num, b := range old[1] { // a restored backup

@@ -33,6 +33,7 @@ type testServer struct {
 	writes    int
 	advised   int // advisories of corruption
 	hangReads bool
+	cost      *cost // counts, when it is not nil
 }
 
 func (s *testServer) set(f func(*testServer)) {
@@ -56,6 +57,22 @@ func (s *testServer) enter(write bool) error {
 }
 
 func (s *testServer) ReadSlot(ctx context.Context, si caps.StorageIndex, shares []int, read []storage.ReadVector) (map[int][][]byte, error) {
+	got, err := s.readSlot(ctx, si, shares, read)
+	s.set(func(s *testServer) {
+		if s.cost == nil {
+			return
+		}
+		s.cost.reads.Add(1)
+		for _, vectors := range got {
+			for _, b := range vectors {
+				s.cost.read.Add(int64(len(b)))
+			}
+		}
+	})
+	return got, err
+}
+
+func (s *testServer) readSlot(ctx context.Context, si caps.StorageIndex, shares []int, read []storage.ReadVector) (map[int][][]byte, error) {
 	if err := s.enter(false); err != nil {
 		return nil, err
 	}
@@ -74,7 +91,7 @@ func (s *testServer) ReadSlot(ctx context.Context, si caps.StorageIndex, shares 
 	}
 	whole := frozen
 	if whole == nil {
-		got, err := s.Client.ReadSlot(ctx, si, shares, []storage.ReadVector{{Size: 1 << 20}})
+		got, err := s.Client.ReadSlot(ctx, si, shares, []storage.ReadVector{{Size: 1 << 26}})
 		if err != nil {
 			return nil, err
 		}
@@ -114,6 +131,14 @@ func (s *testServer) ReadTestWrite(ctx context.Context, si caps.StorageIndex, se
 	}
 	s.mu.Lock()
 	s.writes++
+	if s.cost != nil {
+		s.cost.writes.Add(1)
+		for _, one := range tw {
+			for _, w := range one.Write {
+				s.cost.written.Add(int64(len(w.Data)))
+			}
+		}
+	}
 	full, lies, refuses := s.full, s.liesFull, s.refuses
 	s.mu.Unlock()
 	switch {
@@ -208,7 +233,7 @@ func (g *testGrid) shares(si caps.StorageIndex) []map[int][]byte {
 	g.t.Helper()
 	var list []map[int][]byte
 	for _, srv := range g.Permuted(si) {
-		got, err := g.tests[srv.ID].Client.ReadSlot(context.Background(), si, nil, []storage.ReadVector{{Size: 1 << 20}})
+		got, err := g.tests[srv.ID].Client.ReadSlot(context.Background(), si, nil, []storage.ReadVector{{Size: 1 << 26}})
 		if err != nil && !errors.Is(err, storage.ErrNoShare) {
 			g.t.Fatal(err)
 		}

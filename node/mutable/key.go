@@ -80,16 +80,46 @@ func newKey(private *rsa.PrivateKey, der []byte) (*Key, error) {
 	return &Key{private: private, privateDER: der, publicDER: public}, nil
 }
 
-// Cap is the writecap of the file that belongs to this key.
+// ImportKey reads a private key that somebody brings along, in PKCS #8 or PKCS #1,
+// and encodes it as Tahoe does, so that one key is one file.
+func ImportKey(der []byte) (*Key, error) {
+	private, err := x509.ParsePKCS1PrivateKey(der)
+	if err != nil || private.N.BitLen() != keyBits {
+		if private, err = parsePrivateKey(der); err != nil {
+			return nil, err
+		}
+	}
+	if der, err = x509.MarshalPKCS8PrivateKey(private); err != nil {
+		return nil, fmt.Errorf("mutable: encode a key: %w", err)
+	}
+	return newKey(private, der)
+}
+
+// Cap is the writecap of the SDMF file that belongs to this key.
 func (k *Key) Cap() caps.SSKWrite {
 	return caps.SSKWrite{WriteKey: taghash.SSKWriteKey(k.privateDER), Fingerprint: taghash.SSKFingerprint(k.publicDER)}
+}
+
+// MDMFCap is the writecap of the MDMF file that belongs to this key. A key is for
+// one file: that of the other format has the same storage index.
+func (k *Key) MDMFCap() caps.MDMFWrite {
+	c := k.Cap()
+	return caps.MDMFWrite{WriteKey: c.WriteKey, Fingerprint: c.Fingerprint}
+}
+
+// cap is the writecap of the file of that format.
+func (k *Key) cap(f Format) caps.MutableWrite {
+	if f == MDMF {
+		return k.MDMFCap()
+	}
+	return k.Cap()
 }
 
 // sealed is the private key as it stands in every share.
 func (k *Key) sealed(writeKey [16]byte) []byte { return ctr(writeKey, k.privateDER) }
 
 func (k *Key) sign(rand io.Reader, p prefix) ([]byte, error) {
-	digest := sha256.Sum256(p[:])
+	digest := sha256.Sum256(p.signed())
 	sig, err := rsa.SignPSS(rand, k.private, crypto.SHA256, digest[:], &rsa.PSSOptions{SaltLength: pssSalt, Hash: crypto.SHA256})
 	if err != nil {
 		return nil, fmt.Errorf("mutable: sign: %w", err)
@@ -126,7 +156,7 @@ func parsePublicKey(der []byte) (*rsa.PublicKey, error) {
 }
 
 func verify(public *rsa.PublicKey, p prefix, sig []byte) error {
-	digest := sha256.Sum256(p[:])
+	digest := sha256.Sum256(p.signed())
 	if err := rsa.VerifyPSS(public, crypto.SHA256, digest[:], sig, &rsa.PSSOptions{SaltLength: pssSalt, Hash: crypto.SHA256}); err != nil {
 		return fmt.Errorf("%w: signature", errShare)
 	}

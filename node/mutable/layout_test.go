@@ -34,8 +34,9 @@ func TestParseShareRefuses(t *testing.T) {
 		{"empty", func(b []byte) []byte { return nil }, errShare},
 		{"half a header", func(b []byte) []byte { return b[:50] }, errShare},
 		{"cut off by one", func(b []byte) []byte { return b[:len(b)-1] }, errShare},
-		{"MDMF", func(b []byte) []byte { b[0] = 1; return b }, errVersion},
-		{"half an MDMF header", func(b []byte) []byte { b[0] = 1; return b[:20] }, errVersion},
+		{"MDMF", func(b []byte) []byte { b[0] = 1; return b }, errShare},
+		{"half an MDMF header", func(b []byte) []byte { b[0] = 1; return b[:mdmfHeader-1] }, errShare},
+		{"version 2", func(b []byte) []byte { b[0] = 2; return b }, errVersion},
 		{"version 255", func(b []byte) []byte { b[0] = 255; return b }, errVersion},
 		{"k 0", func(b []byte) []byte { b[57] = 0; return b }, errShare},
 		{"k above n", func(b []byte) []byte { b[57] = b[58] + 1; return b }, errShare},
@@ -83,8 +84,9 @@ func FuzzParseShare(f *testing.F) {
 		if got := s.Marshal(); !bytes.Equal(got, b[:len(got)]) {
 			t.Fatal("formats differently")
 		}
-		if s.DataLength > 0 {
-			_ = checkBlock(s.Header, 0, s.Chain, s.BlockTree, s.Block) // no panic
+		// No panic:
+		if leaves, err := prove(s.Header, 0, s.Chain, s.BlockTree); err == nil {
+			_ = checkBlocks(s.Header, 0, s.Data, leaves)
 		}
 	})
 }

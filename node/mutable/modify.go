@@ -21,22 +21,23 @@ import (
 //
 // A nil return means that the change stands: see the package comment. After
 // ErrUncoordinated and an UnhappyError with Written set it may or may not.
-func (s *Store) Modify(ctx context.Context, c caps.SSKWrite, change func(old []byte) ([]byte, error)) error {
-	return s.write(ctx, c, change, true)
+func (s *Store) Modify(ctx context.Context, c caps.MutableWrite, change func(old []byte) ([]byte, error)) error {
+	return s.write(ctx, &writing{id: writable(c), change: change, reads: true})
 }
 
 // Overwrite replaces the file's contents. It returns nil as well when the new
 // contents were stored and somebody has replaced them since.
-func (s *Store) Overwrite(ctx context.Context, c caps.SSKWrite, contents []byte) error {
-	return s.write(ctx, c, func([]byte) ([]byte, error) { return contents, nil }, false)
+func (s *Store) Overwrite(ctx context.Context, c caps.MutableWrite, contents []byte) error {
+	return s.write(ctx, &writing{id: writable(c), change: func([]byte) ([]byte, error) { return contents, nil }})
 }
 
-// writing is one Modify or Overwrite through its attempts.
+// writing is one Modify, Overwrite or Update through its attempts.
 type writing struct {
 	store  *Store
-	cap    caps.SSKWrite
+	id     identity
 	change func(old []byte) ([]byte, error)
-	reads  bool // change wants the old contents
+	reads  bool    // change wants the old contents
+	splice *splice // what change does, while it may be done in place
 
 	// What earlier attempts left behind.
 	ours     map[prefix]bool // versions that we sent to at least one server
@@ -87,16 +88,13 @@ func (w *writing) again(why error) error {
 	return retry{why}
 }
 
-func (s *Store) write(ctx context.Context, c caps.SSKWrite, change func([]byte) ([]byte, error), reads bool) error {
-	release, err := s.turn(ctx, c.StorageIndex())
+func (s *Store) write(ctx context.Context, w *writing) error {
+	release, err := s.turn(ctx, w.id.index)
 	if err != nil {
 		return err
 	}
 	defer release()
-	w := &writing{
-		store: s, cap: c, change: change, reads: reads,
-		ours: map[prefix]bool{}, liars: map[string]bool{}, refusals: map[string]string{},
-	}
+	w.store, w.ours, w.liars, w.refusals = s, map[prefix]bool{}, map[string]bool{}, map[string]string{}
 	for n := 1; ; n++ {
 		err := w.attempt(ctx)
 		var r retry
@@ -115,12 +113,12 @@ func (s *Store) write(ctx context.Context, c caps.SSKWrite, change func([]byte) 
 // attempt surveys, applies the change to the newest version that can be read,
 // publishes the result and looks whether it stands.
 func (w *writing) attempt(ctx context.Context) error {
-	v := w.store.survey(w.cap.Verify())
+	v := w.store.survey(w.id)
 	if err := v.askAll(ctx, headSize); err != nil {
 		return err
 	}
 	w.notice(v)
-	key := w.store.knownKey(w.cap.WriteKey)
+	key := w.store.knownKey(w.id.writeKey)
 	best, old, key, err := w.open(ctx, v, key)
 	if err != nil {
 		return err
@@ -136,6 +134,19 @@ func (w *writing) attempt(ctx context.Context) error {
 		return err
 	}
 
+	var d *draft
+	if w.splice != nil {
+		if best == nil {
+			return w.entirely(ctx)
+		}
+		if d, err = w.splice.draft(ctx, v, best, key); d == nil && err == nil {
+			return w.entirely(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		return w.send(ctx, v, d, best, newer, nil)
+	}
 	text, err := w.change(old)
 	if err != nil {
 		return err
@@ -151,20 +162,33 @@ func (w *writing) attempt(ctx context.Context) error {
 	if best != nil && !w.reads && w.ours[best.prefix] && w.settled(v, best.prefix, nil) {
 		return nil
 	}
-	draft, err := w.store.draft(key, v.highest(), k, n, text)
-	if err != nil {
+	if d, err = w.store.draft(w.id.format, key, v.highest(), k, n, text); err != nil {
 		return err
 	}
+	return w.send(ctx, v, d, best, newer, &memory{contents: old, k: k, n: n})
+}
+
+// entirely goes on with the file as a whole: what is in the way of changing it in
+// place is mended on that way, too.
+func (w *writing) entirely(ctx context.Context) error {
+	w.splice = nil
+	return w.attempt(ctx)
+}
+
+// send publishes a draft and looks whether it stands. base is what it was built
+// from, or nil.
+func (w *writing) send(ctx context.Context, v *survey, d *draft, best *version, newer []*version, base *memory) error {
 	unusable := w.unusable(v)
-	if can := happiness(plan(v.candidates(newer, unusable), n, draft.happy)); can < draft.happy {
-		return &UnhappyError{Placed: can, Wanted: draft.happy, Err: v.problem}
+	if can := happiness(plan(v.candidates(newer, unusable), d.header.Total, d.happy)); can < d.happy {
+		return &UnhappyError{Placed: can, Wanted: d.happy, Err: v.problem}
 	}
-	out := v.publish(ctx, draft, best, newer, unusable)
+	out := v.publish(ctx, d, best, newer, unusable)
 	if len(out.placed) > 0 || len(out.failed) > 0 {
-		w.ours[draft.prefix()] = true // a call that failed may have been carried out
+		w.ours[d.prefix()] = true // a call that failed may have been carried out
 	}
-	if len(out.placed) > 0 {
-		w.base = &memory{contents: old, k: k, n: n, wrote: draft.prefix(), where: map[memorySlot]bool{}}
+	if len(out.placed) > 0 && base != nil {
+		w.base = base
+		w.base.wrote, w.base.where = d.prefix(), map[memorySlot]bool{}
 		for _, t := range out.placed {
 			w.base.where[memorySlot{v.servers[t.server].ID, t.num}] = true
 		}
@@ -173,26 +197,36 @@ func (w *writing) attempt(ctx context.Context) error {
 		return err
 	}
 	w.remember(v, out)
+	w.splice = nil // what fails in place is done again entirely
 	if out.contested() {
 		return retry{ErrUncoordinated}
 	}
-	return w.confirm(ctx, v, draft, out)
+	err := w.confirm(ctx, v, d, out)
+	if d.patch != nil && errors.Is(err, ErrUnhappy) {
+		return retry{err}
+	}
+	return err
 }
 
 // draft encodes and signs a new version behind the highest sequence number seen.
-func (s *Store) draft(key *Key, highest uint64, k, n int, text []byte) (*draft, error) {
+func (s *Store) draft(format Format, key *Key, highest uint64, k, n int, text []byte) (*draft, error) {
 	if highest == math.MaxUint64 {
-		return nil, errors.New("mutable: the file's sequence numbers are used up")
+		return nil, errUsedUp
 	}
-	var iv [16]byte
-	if _, err := io.ReadFull(s.opts.Rand, iv[:]); err != nil {
-		return nil, fmt.Errorf("mutable: make an IV: %w", err)
-	}
-	shares, err := Encode(s.opts.Rand, key, highest+1, iv, k, n, text)
+	shares, err := Encode(s.opts.Rand, key, Encoding{format, highest + 1, k, n, s.salt}, text)
 	if err != nil {
 		return nil, err
 	}
-	return &draft{key: key, shares: shares, happy: min(s.opts.Happy, n)}, nil
+	return &draft{key: key, header: shares[0].Header, shares: shares, happy: min(s.opts.Happy, n)}, nil
+}
+
+var errUsedUp = errors.New("mutable: the file's sequence numbers are used up")
+
+func (s *Store) salt() (salt [16]byte, err error) {
+	if _, err := io.ReadFull(s.opts.Rand, salt[:]); err != nil {
+		return salt, fmt.Errorf("mutable: make an IV: %w", err)
+	}
+	return salt, nil
 }
 
 // open finds the newest version that can be read, its contents where the change
@@ -203,8 +237,8 @@ func (w *writing) open(ctx context.Context, v *survey, key *Key) (best *version,
 	}
 	for best = v.best(); best != nil; best = v.best() {
 		var sealed [][]byte
-		if w.reads {
-			old, sealed, err = v.retrieve(ctx, best, w.cap.Read().ReadKey, key == nil)
+		if w.reads && w.splice == nil {
+			old, sealed, err = v.contents(ctx, best, key == nil)
 			if errors.Is(err, ErrNotEnoughShares) {
 				continue // its damaged shares have left the survey
 			}
@@ -213,7 +247,7 @@ func (w *writing) open(ctx context.Context, v *survey, key *Key) (best *version,
 			}
 		}
 		if key == nil {
-			if key, err = v.findKey(ctx, w.cap.WriteKey, sealed); err != nil {
+			if key, err = v.findKey(ctx, sealed); err != nil {
 				return nil, nil, nil, w.again(err) // the shares may have been replaced meanwhile
 			}
 			w.store.rememberKey(key)
@@ -326,7 +360,7 @@ func (w *writing) settled(v *survey, p prefix, written []target) bool {
 // enough: it may be full and hide it, and another writer may have come since.
 func (w *writing) confirm(ctx context.Context, v *survey, d *draft, out *outcome) error {
 	look := v.again()
-	if err := look.askAll(ctx, versionSize); err != nil {
+	if err := look.askAll(ctx, w.id.versionSize()); err != nil {
 		return err
 	}
 	p := d.prefix()
@@ -335,11 +369,11 @@ func (w *writing) confirm(ctx context.Context, v *survey, d *draft, out *outcome
 	}
 	best := look.best()
 	// Whoever replaced ours saw it whole: our contents were the file's for a while.
-	if !w.reads && best != nil && bytes.Compare(best.prefix[:], p[:]) > 0 && best.header.Seqnum > d.shares[0].Seqnum && happiness(out.placed) >= d.happy {
+	if !w.reads && best != nil && best.prefix.compare(p) > 0 && best.header.Seqnum > d.header.Seqnum && happiness(out.placed) >= d.happy {
 		return nil
 	}
 	for _, rival := range look.shares {
-		if rival.header.Seqnum >= d.shares[0].Seqnum && rival.prefix != p {
+		if rival.header.Seqnum >= d.header.Seqnum && rival.prefix != p {
 			return retry{ErrUncoordinated}
 		}
 	}
@@ -402,13 +436,13 @@ func (v *survey) holdings(server int) string {
 }
 
 // create publishes the first version of a file.
-func (s *Store) create(ctx context.Context, key *Key, contents []byte) error {
-	c := key.Cap()
-	v := s.survey(c.Verify())
+func (s *Store) create(ctx context.Context, format Format, key *Key, contents []byte) error {
+	id := writable(key.cap(format))
+	v := s.survey(id)
 	for i := range v.state {
 		v.state[i] = answered // with a fresh key there is nothing to ask for
 	}
-	d, err := s.draft(key, 0, s.opts.Needed, s.opts.Total, contents)
+	d, err := s.draft(format, key, 0, s.opts.Needed, s.opts.Total, contents)
 	if err != nil {
 		return err
 	}
@@ -422,7 +456,7 @@ func (s *Store) create(ctx context.Context, key *Key, contents []byte) error {
 	if out.contested() {
 		return ErrUncoordinated
 	}
-	w := &writing{store: s, cap: c, reads: true}
+	w := &writing{store: s, id: id, reads: true}
 	if err := w.confirm(ctx, v, d, out); err != nil {
 		var r retry
 		if errors.As(err, &r) {

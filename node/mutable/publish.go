@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"warren/node/storage"
 	"warren/node/taghash"
@@ -14,11 +15,23 @@ import (
 // draft is a version about to be published.
 type draft struct {
 	key    *Key
+	header Header
 	shares []Share
-	happy  int // distinct servers that must hold it
+	// patch, when it is not nil, is what of the base version's shares changes: it is
+	// written where they stand and nowhere else. The shares have no Data then.
+	patch *patch
+	happy int // distinct servers that must hold it
 }
 
-func (d *draft) prefix() prefix { return d.shares[0].prefix() }
+func (d *draft) prefix() prefix { return d.header.prefix() }
+
+// writes is what makes a share of the draft, and its length.
+func (d *draft) writes(num int) ([]storage.WriteVector, uint64) {
+	if d.patch != nil {
+		return d.patch.writes(d.shares[num], num)
+	}
+	return d.shares[num].writes()
+}
 
 // outcome is what became of a publish.
 type outcome struct {
@@ -74,6 +87,9 @@ func (v *survey) publish(ctx context.Context, d *draft, base *version, newer []*
 	servers := v.candidates(newer, unusable)
 	for first := true; ; first = false {
 		goal := plan(servers, n, d.happy)
+		if d.patch != nil {
+			goal = slices.DeleteFunc(goal, func(t target) bool { return len(t.test.Specimen) == 0 })
+		}
 		goal = slices.DeleteFunc(goal, func(t target) bool {
 			return slices.ContainsFunc(out.placed, func(p target) bool { return p.server == t.server && p.num == t.num })
 		})
@@ -90,7 +106,7 @@ func (v *survey) publish(ctx context.Context, d *draft, base *version, newer []*
 			}
 			v.write(ctx, d, slices.DeleteFunc(slices.Clone(batches), func(b []target) bool { return batchPhase(b) != ph }), out)
 		}
-		if out.contested() || len(out.failed) == 0 || ctx.Err() != nil {
+		if out.contested() || len(out.failed) == 0 || ctx.Err() != nil || d.patch != nil {
 			return out
 		}
 		// What was placed now counts as existing, what failed as unusable.
@@ -167,7 +183,7 @@ func lockServer(batches [][]target, base *version) int {
 
 // write sends batches at once and records what became of them.
 func (v *survey) write(ctx context.Context, d *draft, batches [][]target, out *outcome) {
-	ctx, cancel := context.WithTimeout(ctx, v.store.opts.CallTimeout)
+	ctx, cancel := context.WithTimeout(ctx, v.store.opts.CallTimeout+d.sending(batches))
 	defer cancel()
 	type result struct {
 		wrote bool
@@ -196,24 +212,36 @@ func (v *survey) write(ctx context.Context, d *draft, batches [][]target, out *o
 	}
 }
 
+// sending is how long a write may take longer than a question: 30 s for each MiB
+// of the largest batch, since a share is one call, whatever its size.
+func (d *draft) sending(batches [][]target) time.Duration {
+	most := 0
+	for _, b := range batches {
+		size := 0
+		for _, t := range b {
+			writes, _ := d.writes(t.num)
+			for _, w := range writes {
+				size += len(w.Data)
+			}
+		}
+		most = max(most, size)
+	}
+	return time.Duration(most) * (30 * time.Second >> 20)
+}
+
 func (v *survey) writeServer(ctx context.Context, d *draft, targets []target) (bool, error) {
 	server := v.servers[targets[0].server]
-	secrets, err := v.store.secrets(d.key.Cap().WriteKey, v.index, server.LeaseSeed)
+	secrets, err := v.store.secrets(v.id.writeKey, v.id.index, server.LeaseSeed)
 	if err != nil {
 		return false, err
 	}
 	tw := make(map[int]storage.TestWrite, len(targets))
 	for _, t := range targets {
-		data := d.shares[t.num].Marshal()
-		length := uint64(len(data))
-		tw[t.num] = storage.TestWrite{
-			Test:  []storage.TestVector{t.test},
-			Write: []storage.WriteVector{{Offset: 0, Data: data}},
-			// Tahoe leaves the tail of a longer predecessor behind the end; we do not.
-			NewLength: &length,
-		}
+		writes, length := d.writes(t.num)
+		// Tahoe leaves the tail of a longer predecessor behind the end; we do not.
+		tw[t.num] = storage.TestWrite{Test: []storage.TestVector{t.test}, Write: writes, NewLength: &length}
 	}
-	wrote, _, err := server.Client.ReadTestWrite(ctx, v.index, secrets, tw, []storage.ReadVector{{Offset: 0, Size: checkstringLen}})
+	wrote, _, err := server.Client.ReadTestWrite(ctx, v.id.index, secrets, tw, []storage.ReadVector{{Offset: 0, Size: sdmfCheckstring}})
 	if errors.Is(err, storage.ErrConflict) {
 		return false, nil
 	}

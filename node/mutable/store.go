@@ -30,6 +30,8 @@ var (
 	// ErrUnhappy: too few servers take shares. Errors that match it are an
 	// *UnhappyError.
 	ErrUnhappy = errors.New("mutable: too few storage servers")
+	// ErrRange: bytes beyond the end of the file.
+	ErrRange = errors.New("mutable: beyond the end of the file")
 	// ErrTooLarge: more than MaxSize bytes.
 	ErrTooLarge = errors.New("mutable: file too large")
 )
@@ -213,59 +215,73 @@ func (s *Store) newKey() (*Key, error) {
 	}
 }
 
-// Create makes a new file.
-func (s *Store) Create(ctx context.Context, contents []byte) (caps.SSKWrite, error) {
-	return s.CreateFrom(ctx, func(caps.SSKWrite) ([]byte, error) { return contents, nil })
+// Kind says how a new file is made. The zero Kind is SDMF with a fresh key.
+type Kind struct {
+	Format Format
+	// Key determines the file; nil: a fresh one.
+	Key *Key
 }
 
-// CreateFrom makes a new file whose contents depend on its writecap, as a
-// directory's do. The capability is good only when the error is nil.
-func (s *Store) CreateFrom(ctx context.Context, contents func(caps.SSKWrite) ([]byte, error)) (caps.SSKWrite, error) {
-	key, err := s.newKey()
-	if err != nil {
-		return caps.SSKWrite{}, err
+// Create makes a new file, whose contents may depend on its writecap, as a
+// directory's do. The capability is good only when the error is nil. No share of a
+// file that exists already is replaced: the error is ErrUncoordinated then.
+func (s *Store) Create(ctx context.Context, kind Kind, contents func(caps.MutableWrite) ([]byte, error)) (caps.MutableWrite, error) {
+	key := kind.Key
+	if key == nil {
+		var err error
+		if key, err = s.newKey(); err != nil {
+			return nil, err
+		}
 	}
-	b, err := contents(key.Cap())
+	c := key.cap(kind.Format)
+	b, err := contents(c)
 	if err != nil {
-		return caps.SSKWrite{}, err
+		return nil, err
 	}
-	if err := s.CreateWithKey(ctx, key, b); err != nil {
-		return caps.SSKWrite{}, err
-	}
-	return key.Cap(), nil
-}
-
-// CreateWithKey makes the new file that belongs to a key. No share of the file
-// that exists already is replaced: the error is ErrUncoordinated then.
-func (s *Store) CreateWithKey(ctx context.Context, key *Key, contents []byte) error {
-	release, err := s.turn(ctx, key.Cap().StorageIndex())
+	release, err := s.turn(ctx, c.StorageIndex())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer release()
-	return s.create(ctx, key, contents)
+	if err := s.create(ctx, kind.Format, key, b); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // maxLooks is how often a reader looks at all servers while writers keep
 // replacing what it is about to read.
 const maxLooks = 5
 
-// Read returns the newest contents that can be read, and their version.
-func (s *Store) Read(ctx context.Context, c caps.SSKRead) ([]byte, Version, error) {
-	v := s.survey(c.Verify())
-	if err := v.askForReading(ctx, headSize); err != nil {
+// Read returns the newest contents that can be read, and their version. Of files
+// larger than MaxSize it is ErrTooLarge: Open those.
+func (s *Store) Read(ctx context.Context, c caps.MutableRead) ([]byte, Version, error) {
+	var contents []byte
+	var header Header
+	err := s.look(ctx, readable(c), func(v *survey, best *version) (err error) {
+		header = best.header
+		contents, _, err = v.contents(ctx, best, false)
+		return err
+	})
+	if err != nil {
 		return nil, Version{}, err
+	}
+	return contents, header.version(), nil
+}
+
+// look calls use with the newest version that can be read, and again, with another
+// or after looking further, while the error is ErrNotEnoughShares.
+func (s *Store) look(ctx context.Context, id identity, use func(*survey, *version) error) error {
+	v := s.survey(id)
+	if err := v.askForReading(ctx, headSize); err != nil {
+		return err
 	}
 	for look := 0; ; look++ {
 		tried := false
 		for best := v.best(); best != nil; best = v.best() {
 			tried = true
-			contents, _, err := v.retrieve(ctx, best, c.ReadKey, false)
-			if err == nil {
-				return contents, best.header.version(), nil
-			}
-			if !errors.Is(err, ErrNotEnoughShares) {
-				return nil, Version{}, err
+			if err := use(v, best); !errors.Is(err, ErrNotEnoughShares) {
+				return err
 			}
 			if look == 0 {
 				break // there may be more shares of it than we asked for
@@ -275,22 +291,23 @@ func (s *Store) Read(ctx context.Context, c caps.SSKRead) ([]byte, Version, erro
 		// and what was seen may have been replaced before it was read. Damage stays as
 		// it is: one more look shows that.
 		if look == 0 && !tried || look == maxLooks || look > 0 && !v.moved {
-			return nil, Version{}, v.missing()
+			return v.missing()
 		}
 		if len(v.dropped) > 0 {
 			v.forget()
 		}
 		if err := v.askAll(ctx, headSize); err != nil {
-			return nil, Version{}, err
+			return err
 		}
 	}
 }
 
 // Version asks for the newest version that can be read without reading it. Its
 // signature is checked, and enough shares claim to be there.
-func (s *Store) Version(ctx context.Context, c caps.SSKRead) (Version, error) {
-	v := s.survey(c.Verify())
-	if err := v.askForReading(ctx, versionSize); err != nil {
+func (s *Store) Version(ctx context.Context, c caps.MutableRead) (Version, error) {
+	id := readable(c)
+	v := s.survey(id)
+	if err := v.askForReading(ctx, id.versionSize()); err != nil {
 		return Version{}, err
 	}
 	best := v.best()

@@ -19,10 +19,15 @@ var ctx = context.Background()
 func mustCreate(t *testing.T, s *Store, contents []byte) caps.SSKWrite {
 	t.Helper()
 	key := testKey(t) // making one takes longer than most tests
-	if err := s.CreateWithKey(ctx, key, contents); err != nil {
+	if _, err := s.Create(ctx, Kind{Key: key}, fixed(contents)); err != nil {
 		t.Fatal(err)
 	}
 	return key.Cap()
+}
+
+// fixed are contents that do not depend on the writecap.
+func fixed(contents []byte) func(caps.MutableWrite) ([]byte, error) {
+	return func(caps.MutableWrite) ([]byte, error) { return contents, nil }
 }
 
 func mustRead(t *testing.T, s *Store, file caps.SSKWrite) string {
@@ -113,7 +118,7 @@ func TestNotFound(t *testing.T) {
 	if _, _, err := s.Read(ctx, file.Read()); !errors.Is(err, ErrNotEnoughShares) {
 		t.Error(err)
 	}
-	if _, err := s.Create(ctx, nil); !errors.Is(err, ErrUnhappy) {
+	if _, err := s.Create(ctx, Kind{}, fixed(nil)); !errors.Is(err, ErrUnhappy) {
 		t.Error(err)
 	}
 }
@@ -139,7 +144,7 @@ func TestFullServers(t *testing.T) {
 	if err := s.Modify(ctx, file, appendText(" 4")); !errors.Is(err, ErrUnhappy) {
 		t.Fatal("believed:", err)
 	}
-	if _, err := s.Create(ctx, []byte("new")); !errors.Is(err, ErrUnhappy) {
+	if _, err := s.Create(ctx, Kind{}, fixed([]byte("new"))); !errors.Is(err, ErrUnhappy) {
 		t.Fatal("believed:", err)
 	}
 	g.at(si, 1).set(func(s *testServer) { s.liesFull = false })
@@ -172,7 +177,7 @@ func TestUnhappyWritesNothing(t *testing.T) {
 	if !errors.As(err, &unhappy) || unhappy.Written || unhappy.Placed != 3 {
 		t.Fatal(err)
 	}
-	if _, err := s.Create(ctx, nil); !errors.Is(err, ErrUnhappy) {
+	if _, err := s.Create(ctx, Kind{}, fixed(nil)); !errors.Is(err, ErrUnhappy) {
 		t.Fatal(err)
 	}
 	if got := mustRead(t, s, file); got != "text" {
@@ -350,10 +355,10 @@ func TestKeyAhead(t *testing.T) {
 	g := newTestGrid(t, 1)
 	s := g.store(t, Options{Needed: 1, Happy: 1, Total: 1, KeyAhead: true})
 	key := <-s.keys
-	if err := s.CreateWithKey(ctx, key, []byte("x")); err != nil {
+	if _, err := s.Create(ctx, Kind{Key: key}, fixed([]byte("x"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CreateWithKey(ctx, key, []byte("y")); !errors.Is(err, ErrUncoordinated) {
+	if _, err := s.Create(ctx, Kind{Key: key}, fixed([]byte("y"))); !errors.Is(err, ErrUncoordinated) {
 		t.Error("a file was made twice:", err)
 	}
 	if got := mustRead(t, s, key.Cap()); got != "x" {
@@ -380,7 +385,7 @@ func TestOptions(t *testing.T) {
 		}
 	}
 	s := g.store(t, Options{Needed: 1, Happy: 1, Total: 1})
-	if _, err := s.Create(ctx, make([]byte, MaxSize+1)); !errors.Is(err, ErrTooLarge) {
+	if _, err := s.Create(ctx, Kind{}, fixed(make([]byte, MaxSize+1))); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
 }

@@ -10,19 +10,15 @@ import (
 	"sync"
 	"time"
 
-	"warren/node/caps"
 	"warren/node/grid"
 	"warren/node/storage"
 	"warren/node/taghash"
 )
 
 // headSize is how much of each share the first question asks for: header, keys
-// and hashes take less than 1000 bytes, and the rest saves a second round trip
-// for small files.
+// and hashes take less than 1000 bytes in SDMF, 2200 in MDMF, and the rest saves a
+// second round trip for small files.
 const headSize = 4 << 10
-
-// versionSize is the same when contents are not wanted.
-const versionSize = 1000
 
 // laterQueries is how many questions are in flight after the first batch.
 const laterQueries = 5
@@ -37,7 +33,8 @@ type share struct {
 	header Header
 	prefix prefix
 	offsets
-	head []byte // the share's first bytes, as far as they are known
+	head   []byte     // the share's first bytes, as far as they are known
+	leaves [][32]byte // the hashes of its blocks, once they are proven
 }
 
 // A slot is a share number on a server, whatever it holds, with the test that
@@ -50,7 +47,8 @@ type slot struct {
 type slotKey struct{ server, num int }
 
 func (s *share) slot() slot {
-	return slot{s.server, s.num, storage.TestVector{Size: checkstringLen, Specimen: s.prefix[:checkstringLen]}}
+	test := s.prefix.checkstring()
+	return slot{s.server, s.num, storage.TestVector{Size: uint64(len(test)), Specimen: test}}
 }
 
 // version is what shares of one prefix have in common.
@@ -87,17 +85,16 @@ const (
 // survey is what the servers said of one file, Tahoe's servermap. One goroutine
 // uses it; ask starts others and waits for them.
 type survey struct {
-	store       *Store
-	index       caps.StorageIndex
-	fingerprint [32]byte
-	servers     []grid.Server // in permuted order
-	state       []answer
-	shares      []*share
-	bad         []slot             // shares that are there and cannot be believed
-	dropped     map[slotKey]prefix // what drop took out, so that asking again does not bring it back
-	moved       bool               // since forget, a slot of dropped turned out to hold another version
-	problem     error              // the last failure, for messages
-	foreign     error              // why a share that may well be intact is among bad
+	store   *Store
+	id      identity
+	servers []grid.Server // in permuted order
+	state   []answer
+	shares  []*share
+	bad     []slot             // shares that are there and cannot be believed
+	dropped map[slotKey]prefix // what drop took out, so that asking again does not bring it back
+	moved   bool               // since forget, a slot of dropped turned out to hold another version
+	problem error              // the last failure, for messages
+	foreign error              // why a share that may well be intact is among bad
 
 	mu       sync.Mutex // guards what follows, which the questions share
 	publicDR []byte     // the file's public key, once a share gave it
@@ -105,10 +102,10 @@ type survey struct {
 	proven   map[prefix]bool // prefixes with a checked signature
 }
 
-func (s *Store) survey(verify caps.SSKVerify) *survey {
-	servers := s.opts.Servers.Permuted(verify.Index)
+func (s *Store) survey(id identity) *survey {
+	servers := s.opts.Servers.Permuted(id.index)
 	return &survey{
-		store: s, index: verify.Index, fingerprint: verify.Fingerprint, servers: servers,
+		store: s, id: id, servers: servers,
 		state: make([]answer, len(servers)), dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
 	}
 }
@@ -116,7 +113,7 @@ func (s *Store) survey(verify caps.SSKVerify) *survey {
 // again is a survey of the same servers that knows nothing yet.
 func (v *survey) again() *survey {
 	return &survey{
-		store: v.store, index: v.index, fingerprint: v.fingerprint, servers: v.servers,
+		store: v.store, id: v.id, servers: v.servers,
 		state: make([]answer, len(v.servers)), dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
 	}
 }
@@ -226,7 +223,7 @@ func (v *survey) take(r reply) {
 	v.shares = slices.DeleteFunc(v.shares, func(s *share) bool { return s.server == r.server })
 	v.bad = append(slices.DeleteFunc(v.bad, func(s slot) bool { return s.server == r.server }), r.bad...)
 	for _, s := range r.shares {
-		v.store.sawSeqnum(v.index, s.header.Seqnum)
+		v.store.sawSeqnum(v.id.index, s.header.Seqnum)
 		if p, ok := v.dropped[slotKey{s.server, s.num}]; ok {
 			if p == s.prefix {
 				v.bad = append(v.bad, s.slot())
@@ -241,7 +238,7 @@ func (v *survey) take(r reply) {
 // standing says that a version can be read and nothing points to a newer one.
 func (v *survey) standing() bool {
 	best := v.best()
-	return best != nil && len(v.newer(best)) == 0 && best.header.Seqnum >= v.store.seenSeqnum(v.index)
+	return best != nil && len(v.newer(best)) == 0 && best.header.Seqnum >= v.store.seenSeqnum(v.id.index)
 }
 
 // versions lists what is there, newest first.
@@ -257,7 +254,7 @@ func (v *survey) versions() []*version {
 		}
 		ver.shares = append(ver.shares, s)
 	}
-	slices.SortFunc(list, func(a, b *version) int { return bytes.Compare(b.prefix[:], a.prefix[:]) })
+	slices.SortFunc(list, func(a, b *version) int { return b.prefix.compare(a.prefix) })
 	return list
 }
 
@@ -291,7 +288,7 @@ func (v *survey) damaged(best *version) []*version {
 	var list []*version
 	for at, p := range v.dropped {
 		is := func(ver *version) bool { return ver.prefix == p }
-		if bytes.Compare(p[:], best.prefix[:]) <= 0 || slices.ContainsFunc(known, is) {
+		if p.compare(best.prefix) <= 0 || slices.ContainsFunc(known, is) {
 			continue
 		}
 		i := slices.IndexFunc(list, is)
@@ -345,7 +342,7 @@ func (v *survey) missing() error {
 func (v *survey) query(ctx context.Context, server int, size uint64) reply {
 	r := reply{server: server}
 	client := v.servers[server].Client
-	got, err := client.ReadSlot(ctx, v.index, nil, []storage.ReadVector{{Offset: 0, Size: size}})
+	got, err := client.ReadSlot(ctx, v.id.index, nil, []storage.ReadVector{{Offset: 0, Size: size}})
 	if errors.Is(err, storage.ErrNoShare) {
 		return r
 	}
@@ -377,7 +374,7 @@ func (v *survey) query(ctx context.Context, server int, size uint64) reply {
 // badSlot is a slot whose contents are not believed: the test compares with what
 // was read, whatever it is.
 func badSlot(server, num int, head []byte) slot {
-	return slot{server, num, storage.TestVector{Size: checkstringLen, Specimen: head[:min(len(head), checkstringLen)]}}
+	return slot{server, num, storage.TestVector{Size: sdmfCheckstring, Specimen: head[:min(len(head), sdmfCheckstring)]}}
 }
 
 // check believes a share: its public key has the capability's fingerprint and
@@ -390,18 +387,19 @@ func (v *survey) check(ctx context.Context, server, num int, head []byte) (*shar
 	if num >= h.Total {
 		return nil, fmt.Errorf("%w: number %d of %d", errShare, num, h.Total)
 	}
-	if uint64(len(head)) < o.chain {
-		// Keys longer than ours pushed the signature out of what was read.
-		got, err := v.servers[server].Client.ReadSlot(ctx, v.index, []int{num}, []storage.ReadVector{{Offset: 0, Size: o.data}})
+	if need := max(o.publicKey.to, o.signature.to); uint64(len(head)) < need {
+		// Keys longer than ours, or those of MDMF where SDMF was expected, lie beyond
+		// what was read.
+		got, err := v.servers[server].Client.ReadSlot(ctx, v.id.index, []int{num}, []storage.ReadVector{{Offset: 0, Size: need}})
 		if err != nil {
 			return nil, err
 		}
-		if len(got[num]) != 1 || uint64(len(got[num][0])) < o.chain || !bytes.Equal(got[num][0][:headerLen], head[:headerLen]) {
+		if len(got[num]) != 1 || uint64(len(got[num][0])) != need || !bytes.Equal(got[num][0][:sdmfHeader], head[:sdmfHeader]) {
 			return nil, fmt.Errorf("%w: cut off", errShare)
 		}
 		head = got[num][0]
 	}
-	public, err := v.publicKey(head[headerLen:o.signature])
+	public, err := v.publicKey(head[o.publicKey.from:o.publicKey.to])
 	if err != nil {
 		return nil, err
 	}
@@ -410,7 +408,7 @@ func (v *survey) check(ctx context.Context, server, num int, head []byte) (*shar
 	proven := v.proven[s.prefix]
 	v.mu.Unlock()
 	if !proven {
-		if err := verify(public, s.prefix, head[o.signature:o.chain]); err != nil {
+		if err := verify(public, s.prefix, head[o.signature.from:o.signature.to]); err != nil {
 			return nil, err
 		}
 		v.mu.Lock()
@@ -427,7 +425,7 @@ func (v *survey) publicKey(der []byte) (*rsa.PublicKey, error) {
 	if v.public != nil && bytes.Equal(v.publicDR, der) {
 		return v.public, nil
 	}
-	if taghash.SSKFingerprint(der) != v.fingerprint {
+	if taghash.SSKFingerprint(der) != v.id.fingerprint {
 		return nil, fmt.Errorf("%w: public key is not the file's", errShare)
 	}
 	public, err := parsePublicKey(der)
@@ -446,7 +444,19 @@ func (v *survey) advise(ctx context.Context, r reply) {
 		return
 	}
 	for _, s := range r.bad {
-		_ = v.servers[r.server].Client.AdviseCorrupt(ctx, storage.Mutable, v.index, s.num, "header or signature does not verify")
+		_ = v.servers[r.server].Client.AdviseCorrupt(ctx, storage.Mutable, v.id.index, s.num, "header or signature does not verify")
+	}
+}
+
+// of lists the shares of a version that are believed.
+func (v *survey) of(p prefix) []*share {
+	return slices.DeleteFunc(slices.Clone(v.shares), func(s *share) bool { return s.prefix != p })
+}
+
+// demote puts a share whose server is slow behind the others.
+func (v *survey) demote(s *share) {
+	if i := slices.Index(v.shares, s); i >= 0 {
+		v.shares = append(slices.Delete(v.shares, i, i+1), s)
 	}
 }
 

@@ -106,7 +106,7 @@ func TestVectorShares(t *testing.T) {
 			if s.DataLength != uint64(c.Size) || s.Needed != c.K || s.Total != c.N {
 				t.Fatalf("size %d share %d: header %+v", c.Size, vs.Num, s.Header)
 			}
-			ours, err := Encode(rand.Reader, key, s.Seqnum, s.IV, c.K, c.N, testContents(c.Size))
+			ours, err := Encode(rand.Reader, key, Encoding{SDMF, s.Seqnum, c.K, c.N, func() ([16]byte, error) { return s.IV, nil }}, testContents(c.Size))
 			if err != nil {
 				t.Fatal(err)
 			}

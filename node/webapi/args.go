@@ -1,12 +1,14 @@
 package webapi
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"warren/node/dirnode"
+	"warren/node/mutable"
 )
 
 // webError is a refusal with its status, as Tahoe's WebError: the text is shown.
@@ -63,13 +65,8 @@ func overwrite(r *http.Request) (dirnode.Overwrite, error) {
 	return dirnode.Never, nil
 }
 
-// format reads format= and mutable=; "" when neither says anything. Everything
-// that makes files calls it, so it also refuses what would make another file than
-// was asked for.
+// format reads format= and mutable=; "" when neither says anything.
 func format(r *http.Request) (string, error) {
-	if arg(r, "private-key") != "" {
-		return "", &webError{http.StatusNotImplemented, "private-key= is not supported yet"}
-	}
 	s := arg(r, "format")
 	if s == "" {
 		mutable, err := boolean(arg(r, "mutable"), false)
@@ -79,12 +76,59 @@ func format(r *http.Request) (string, error) {
 		return "", err
 	}
 	switch f := strings.ToUpper(s); f {
-	case "CHK", "SDMF":
+	case "CHK", "SDMF", "MDMF":
 		return f, nil
-	case "MDMF":
-		return "", &webError{http.StatusNotImplemented, "format=MDMF is not supported yet: use SDMF"}
 	}
 	return "", bad("Unknown format: %s, I know CHK, SDMF, MDMF", s)
+}
+
+// kind is how a mutable file or directory is made: in the format given, and, where
+// private-key= says so, with that RSA key, which alone determines its capability.
+func (s *server) kind(r *http.Request, format string) (mutable.Kind, error) {
+	kind := mutable.Kind{Format: s.DirFormat}
+	switch format {
+	case "SDMF":
+		kind.Format = mutable.SDMF
+	case "MDMF":
+		kind.Format = mutable.MDMF
+	}
+	text := arg(r, "private-key")
+	if text == "" {
+		return kind, nil
+	}
+	der, err := base64.URLEncoding.DecodeString(text)
+	if err == nil {
+		kind.Key, err = mutable.ImportKey(der)
+	}
+	if err != nil {
+		return kind, bad("private-key= must be an RSA key of 2048 bits, in DER and then in the base64 for URLs")
+	}
+	return kind, nil
+}
+
+// noKey refuses private-key= for an immutable file: whoever gave it meant another
+// kind of file. (Tahoe ignores it.)
+func noKey(r *http.Request) error {
+	if arg(r, "private-key") != "" {
+		return bad("private-key= is for mutable files: say format=SDMF or format=MDMF")
+	}
+	return nil
+}
+
+// offset reads offset=; false when it is not there.
+func offset(r *http.Request) (at uint64, given bool, err error) {
+	s := arg(r, "offset")
+	if s == "" {
+		return 0, false, nil
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, false, bad("offset= must be a number")
+	}
+	if n < 0 {
+		return 0, false, bad("PUT to a mutable file: Invalid offset")
+	}
+	return uint64(n), true, nil
 }
 
 // byteRange reads a Range header as Tahoe does: one that makes no sense is

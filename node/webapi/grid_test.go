@@ -303,16 +303,11 @@ func TestMutableFiles(t *testing.T) {
 // What this version cannot use is said to be that, and is no failure of the node.
 func TestUnsupportedKinds(t *testing.T) {
 	n := newNode(t)
-	mdmf := caps.MDMFWrite{WriteKey: [16]byte{1}}
-	for _, c := range []caps.Cap{mdmf, mdmf.Read(), mdmf.Verify(), caps.CHKVerify{Needed: 1, Total: 1}, caps.DirMDMFWrite{MDMFWrite: mdmf}, caps.DirVerify{}} {
+	for _, c := range []caps.Cap{caps.MDMFVerify{}, caps.SSKVerify{}, caps.CHKVerify{Needed: 1, Total: 1}, caps.DirMDMFVerify{}, caps.DirVerify{}} {
 		if text := n.do(501, "GET", uri(c.Text()), ""); !strings.Contains(text, c.Kind()) {
 			t.Errorf("%s: %q", c.Kind(), text)
 		}
 	}
-	n.do(501, "PUT", uri(mdmf.Text()), "x")
-	n.do(501, "PUT", "/uri?format=MDMF", "x")
-	n.do(501, "PUT", "/uri?format=SDMF&private-key=x", "x")
-	n.do(501, "PUT", uri(caps.DirMDMFWrite{MDMFWrite: mdmf}.Text(), "x"), "x")
 }
 
 // endless is a body that never ends, and counts what was taken of it. The HTTP
@@ -326,8 +321,11 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func TestBodiesAreBounded(t *testing.T) {
 	n := newNode(t)
+	h := httptest.NewServer(webapi.New(webapi.Config{Grid: n.grid.Web, MaxMutable: 1 << 20}))
+	t.Cleanup(h.Close)
+	n.url, n.http = h.URL, h.Client()
 	dir := n.do(200, "POST", "/uri?t=mkdir", "")
-	for _, path := range []string{"/uri?format=SDMF", "/uri?t=mkdir-immutable", uri(dir, "x") + "?t=uri", uri(dir, "x") + "?format=SDMF"} {
+	for _, path := range []string{"/uri?format=SDMF", "/uri?t=mkdir-immutable", uri(dir, "x") + "?t=uri", uri(dir, "x") + "?format=MDMF"} {
 		method := "PUT"
 		if strings.Contains(path, "mkdir") {
 			method = "POST"

@@ -90,7 +90,7 @@ func explain(err error) (code int, text string) {
 		if !errors.Is(err, mutable.ErrNotFound) {
 			text += "\n\nThe full error message is:\n" + err.Error()
 		}
-	case errors.Is(err, ErrReadOnly), errors.Is(err, dirnode.ErrName), errors.Is(err, dirnode.ErrMetadata), errors.Is(err, dirnode.ErrCap):
+	case errors.Is(err, mutable.ErrRange), errors.Is(err, ErrReadOnly), errors.Is(err, dirnode.ErrName), errors.Is(err, dirnode.ErrMetadata), errors.Is(err, dirnode.ErrCap):
 		code = http.StatusBadRequest
 	case errors.Is(err, ErrUnsupported), errors.Is(err, dirnode.ErrUnsupported), errors.Is(err, errors.ErrUnsupported):
 		code = http.StatusNotImplemented

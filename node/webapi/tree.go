@@ -445,16 +445,23 @@ func (s *server) unlinkedForm(w http.ResponseWriter, r *http.Request) error {
 }
 
 // storeForm puts a form's file on the grid as format= says.
-func (s *server) storeForm(ctx context.Context, f io.Reader, kind string) (caps.Cap, error) {
-	if kind != "SDMF" {
-		res, err := s.Grid.PutFile(ctx, f, -1)
+func (s *server) storeForm(r *http.Request, f io.Reader, format string) (caps.Cap, error) {
+	if format == "" || format == "CHK" {
+		if err := noKey(r); err != nil {
+			return nil, err
+		}
+		res, err := s.Grid.PutFile(r.Context(), f, -1)
 		return res.Cap, err
 	}
-	b, err := small(f)
+	kind, err := s.kind(r, format)
 	if err != nil {
 		return nil, err
 	}
-	return s.Grid.PutMutable(ctx, b)
+	b, err := s.readMutable(f)
+	if err != nil {
+		return nil, err
+	}
+	return s.Grid.PutMutable(r.Context(), kind, b)
 }
 
 func formFile(r *http.Request) (io.ReadCloser, string, error) {

@@ -13,6 +13,7 @@ import (
 	"warren/node/caps"
 	"warren/node/dirnode"
 	"warren/node/immutable"
+	"warren/node/mutable"
 	"warren/node/storage"
 )
 
@@ -37,15 +38,17 @@ type Grid interface {
 	// PutFile stores an immutable file; size is -1 when it is not known. It tells
 	// immutable.WithProgress's function how far it is.
 	PutFile(ctx context.Context, r io.Reader, size int64) (immutable.Result, error)
-	PutMutable(ctx context.Context, contents []byte) (caps.Cap, error)
+	PutMutable(ctx context.Context, kind mutable.Kind, contents []byte) (caps.Cap, error)
 	// Overwrite replaces a mutable file's contents; c is its writecap.
 	Overwrite(ctx context.Context, c caps.Cap, contents []byte) error
+	// Update writes data into a mutable file, from offset on; c is its writecap.
+	Update(ctx context.Context, c caps.Cap, offset uint64, data []byte) error
 	Open(ctx context.Context, c caps.Cap) (File, error)
 
 	List(ctx context.Context, dir caps.Cap) ([]dirnode.Entry, error)
 	// Edit changes a mutable directory; dir is its writecap.
 	Edit(ctx context.Context, dir caps.Cap, changes []dirnode.Change) error
-	MakeDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error)
+	MakeDir(ctx context.Context, kind mutable.Kind, entries []dirnode.Entry) (caps.Cap, error)
 	MakeImmutableDir(ctx context.Context, entries []dirnode.Entry) (caps.Cap, error)
 }
 
@@ -235,17 +238,24 @@ func (s *server) store(r *http.Request, def string) (caps.Cap, error) {
 		f = def
 	}
 	if f == "CHK" {
+		if err := noKey(r); err != nil {
+			return nil, err
+		}
 		res, err := s.Grid.PutFile(r.Context(), r.Body, r.ContentLength)
 		if t, ok := r.Context().Value(tellerKey{}).(*teller); ok && err == nil {
 			t.stored(res)
 		}
 		return res.Cap, err
 	}
-	b, err := readSmall(r)
+	kind, err := s.kind(r, f)
 	if err != nil {
 		return nil, err
 	}
-	return s.Grid.PutMutable(r.Context(), b)
+	b, err := s.readMutable(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	return s.Grid.PutMutable(r.Context(), kind, b)
 }
 
 // newDir makes the directory that t names, with the children in the body.

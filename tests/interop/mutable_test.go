@@ -40,6 +40,7 @@ type peerJob struct {
 	N        int               `json:"n"`
 	Servers  []peerServer      `json:"servers"`
 	Contents []byte            `json:"contents,omitempty"`
+	Offset   *int              `json:"offset,omitempty"` // where Contents go; nil: instead of what is there
 	Entries  map[string]string `json:"entries,omitzero"`
 }
 
@@ -60,11 +61,12 @@ type peerAnswer struct {
 }
 
 // tahoe runs the job on the real Tahoe and puts the shares that it left back.
-func (s slots) tahoe(t *testing.T, file caps.SSKWrite, job peerJob) peerAnswer {
+func (s slots) tahoe(t *testing.T, file caps.MutableWrite, job peerJob) peerAnswer {
 	t.Helper()
 	ctx, si := context.Background(), file.StorageIndex()
+	writeKey, _ := keysOf(file)
 	for _, srv := range s {
-		got, err := srv.Client.ReadSlot(ctx, si, nil, []storage.ReadVector{{Size: 1 << 24}})
+		got, err := srv.Client.ReadSlot(ctx, si, nil, []storage.ReadVector{{Size: 1 << 26}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +89,7 @@ func (s slots) tahoe(t *testing.T, file caps.SSKWrite, job peerJob) peerAnswer {
 		t.Fatal(err)
 	}
 	for i, shares := range out.Servers {
-		secrets := storage.SlotSecrets{WriteEnabler: taghash.SSKWriteEnabler(file.WriteKey, s[i].LeaseSeed)}
+		secrets := storage.SlotSecrets{WriteEnabler: taghash.SSKWriteEnabler(writeKey, s[i].LeaseSeed)}
 		tw := map[int]storage.TestWrite{}
 		for n, b := range shares {
 			length := uint64(len(b))
@@ -100,6 +102,17 @@ func (s slots) tahoe(t *testing.T, file caps.SSKWrite, job peerJob) peerAnswer {
 	return out
 }
 
+// keysOf is a writecap's key, and its readcap.
+func keysOf(file caps.MutableWrite) ([16]byte, caps.MutableRead) {
+	switch c := caps.File(file).(type) {
+	case caps.SSKWrite:
+		return c.WriteKey, c.Read()
+	case caps.MDMFWrite:
+		return c.WriteKey, c.Read()
+	}
+	panic("no mutable file")
+}
+
 func mutableStore(t *testing.T, s slots, k, happy, n int) *mutable.Store {
 	store, err := mutable.New(mutable.Options{Servers: s, LeaseSecret: []byte("our lease secret"), Needed: k, Happy: happy, Total: n, Patience: time.Minute})
 	if err != nil {
@@ -110,37 +123,82 @@ func mutableStore(t *testing.T, s slots, k, happy, n int) *mutable.Store {
 }
 
 // TestMutableShares: the real Tahoe reads and verifies every share that we write,
-// changes the file, and we read and change that.
+// changes the file, and we read and change that; as a whole and, of MDMF, in place.
 func TestMutableShares(t *testing.T) {
 	NeedPeers(t)
 	t.Parallel()
 	ctx := context.Background()
-	for _, c := range []struct{ size, k, n, servers int }{{0, 3, 5, 5}, {1, 3, 5, 5}, {100, 1, 1, 1}, {5000, 3, 10, 4}, {300_000, 7, 10, 10}} {
-		s := newSlots(t, c.servers)
-		store := mutableStore(t, s, c.k, 1, c.n)
-		want := body(uint64(c.size), c.size)
-		file, err := store.Create(ctx, want)
-		if err != nil {
-			t.Fatal(err)
-		}
-		theirs := body(99, c.size/2+10)
-		out := s.tahoe(t, file, peerJob{Write: file.Text(), K: c.k, N: c.n, Contents: theirs})
-		if !bytes.Equal(out.Contents, want) || out.Shares != c.n || out.Bad+out.Corrupt != 0 || !slices.Equal(out.Versions, []int{1}) {
-			t.Errorf("%+v: Tahoe reads %d bytes, %d shares (%d bad, %d corrupt), versions %v", c, len(out.Contents), out.Shares, out.Bad, out.Corrupt, out.Versions)
-		}
-		got, v, err := store.Read(ctx, file.Read())
-		if err != nil || !bytes.Equal(got, theirs) || v.Seqnum != 2 {
-			t.Errorf("%+v: we read %d bytes of Tahoe's, version %d: %v", c, len(got), v.Seqnum, err)
-		}
-		ours := body(100, c.size+1)
-		if err := store.Overwrite(ctx, file, ours); err != nil {
-			t.Fatal(err)
-		}
-		out = s.tahoe(t, file, peerJob{Write: file.Text(), K: c.k, N: c.n, Contents: theirs})
-		if !bytes.Equal(out.Contents, ours) || out.Shares != c.n || out.Bad+out.Corrupt != 0 || !slices.Equal(out.Versions, []int{3}) {
-			t.Errorf("%+v: Tahoe reads %d bytes of our change, %d shares (%d bad, %d corrupt), versions %v", c, len(out.Contents), out.Shares, out.Bad, out.Corrupt, out.Versions)
-		}
+	const segment = 131073 // of k=3
+	for _, c := range []struct {
+		format              mutable.Format
+		size, k, n, servers int
+	}{
+		{mutable.SDMF, 0, 3, 5, 5}, {mutable.SDMF, 1, 3, 5, 5}, {mutable.SDMF, 100, 1, 1, 1}, {mutable.SDMF, 5000, 3, 10, 4}, {mutable.SDMF, 300_000, 7, 10, 10},
+		{mutable.MDMF, 0, 3, 5, 5}, {mutable.MDMF, 100, 1, 1, 1}, {mutable.MDMF, segment, 3, 10, 4},
+		{mutable.MDMF, segment + 1, 3, 5, 5}, {mutable.MDMF, 1_000_000, 7, 10, 10}, {mutable.MDMF, 12 << 20, 2, 3, 3},
+	} {
+		t.Run(fmt.Sprintf("%v, %d bytes, %d of %d on %d", c.format, c.size, c.k, c.n, c.servers), func(t *testing.T) {
+			s := newSlots(t, c.servers)
+			store := mutableStore(t, s, c.k, 1, c.n)
+			want := body(uint64(c.size), c.size)
+			file, err := store.Create(ctx, mutable.Kind{Format: c.format}, func(caps.MutableWrite) ([]byte, error) { return want, nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, read := keysOf(file)
+			seqnum := 1
+			job := peerJob{Write: file.Text(), K: c.k, N: c.n}
+			// Tahoe looks at what stands, then changes it as the job says.
+			theirs := func(offset *int, data []byte) {
+				t.Helper()
+				job.Contents, job.Offset = data, offset
+				out := s.tahoe(t, file, job)
+				if !bytes.Equal(out.Contents, want) || out.Shares != c.n || out.Bad+out.Corrupt != 0 || !slices.Equal(out.Versions, []int{seqnum}) {
+					t.Fatalf("Tahoe reads %d bytes, %d shares (%d bad, %d corrupt), versions %v", len(out.Contents), out.Shares, out.Bad, out.Corrupt, out.Versions)
+				}
+				want = splice(want, offset, data)
+				seqnum++
+				got, v, err := store.Read(ctx, read)
+				if err != nil || !bytes.Equal(got, want) || v.Seqnum != uint64(seqnum) {
+					t.Fatalf("we read %d bytes of Tahoe's, version %d: %v", len(got), v.Seqnum, err)
+				}
+			}
+			ours := func(offset *int, data []byte) {
+				t.Helper()
+				if offset == nil {
+					err = store.Overwrite(ctx, file, data)
+				} else {
+					err = store.Update(ctx, file, uint64(*offset), data)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				want = splice(want, offset, data)
+				seqnum++
+			}
+			at := func(i int) *int { return &i }
+			if c.size == 0 { // to which Tahoe does not append
+				theirs(nil, body(97, 5))
+			} else {
+				theirs(at(c.size/2), body(97, c.size/3+1))
+			}
+			ours(nil, body(98, c.size+1))
+			ours(at(c.size/3), body(99, c.size/4+1))
+			ours(at(len(want)), body(100, 70_000))
+			theirs(nil, body(101, c.size/2+10))
+		})
 	}
+}
+
+// splice is old with data at an offset, or data alone.
+func splice(old []byte, offset *int, data []byte) []byte {
+	if offset == nil {
+		return data
+	}
+	b := make([]byte, max(len(old), *offset+len(data)))
+	copy(b, old)
+	copy(b[*offset:], data)
+	return b
 }
 
 // TestDirectories: the real Tahoe lists a directory that we made and adds to it,
@@ -148,14 +206,20 @@ func TestMutableShares(t *testing.T) {
 func TestDirectories(t *testing.T) {
 	NeedPeers(t)
 	t.Parallel()
+	for _, format := range []mutable.Format{mutable.SDMF, mutable.MDMF} {
+		t.Run(format.String(), func(t *testing.T) { sharedDirectory(t, format) })
+	}
+}
+
+func sharedDirectory(t *testing.T, format mutable.Format) {
 	ctx := context.Background()
 	s := newSlots(t, 5)
 	dirs := &dirnode.Dirs{Mutable: mutableStore(t, s, 3, 5, 5)}
-	sub, err := dirs.Make(ctx, nil)
+	sub, err := dirs.MakeIn(ctx, mutable.Kind{Format: format}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := dirs.Make(ctx, []dirnode.Entry{
+	dir, err := dirs.MakeIn(ctx, mutable.Kind{Format: format}, []dirnode.Entry{
 		dirnode.NewEntry("sub", sub, nil),
 		dirnode.NewEntry("café ü", caps.LIT{Data: []byte("x")}, json.RawMessage(`{"a": 1}`)),
 	})
@@ -163,7 +227,7 @@ func TestDirectories(t *testing.T) {
 		t.Fatal(err)
 	}
 	lit := caps.LIT{Data: []byte("from Tahoe")}.Text()
-	out := s.tahoe(t, dir.File(), peerJob{Write: dir.Text(), K: 3, N: 5, Entries: map[string]string{"theirs": lit, "their dir": sub.Text()}})
+	out := s.tahoe(t, dir, peerJob{Write: dir.Text(), K: 3, N: 5, Entries: map[string]string{"theirs": lit, "their dir": sub.Text()}})
 	if len(out.Listed) != 2 || out.Listed["sub"].Write != sub.Text() || out.Listed["café ü"].Metadata["a"] != 1.0 {
 		t.Fatalf("Tahoe lists %d entries of ours", len(out.Listed))
 	}
@@ -179,9 +243,9 @@ func TestDirectories(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	out = s.tahoe(t, dir.File(), peerJob{Write: dir.Text(), K: 3, N: 5, Entries: map[string]string{}})
+	out = s.tahoe(t, dir, peerJob{Write: dir.Text(), K: 3, N: 5, Entries: map[string]string{}})
 	times, _ := out.Listed["ours"].Metadata["tahoe"].(map[string]any)
-	if len(out.Listed) != 4 || out.Listed["ours"].Read != sub.Read().Text() || times["linkmotime"] == nil {
+	if len(out.Listed) != 4 || out.Listed["ours"].Read != caps.ReadOnly(sub).Text() || times["linkmotime"] == nil {
 		t.Fatalf("Tahoe lists %v", out.Listed)
 	}
 }

@@ -1,19 +1,23 @@
 """Vectors for node/mutable, made by the real Tahoe-LAFS.
 
 Run with the peers' Python:  /tmp/peers/bin/python tests/vectors/gen_mutable.py
-Writes node/mutable/testdata/sdmf.json: one recorded test key, and for several
+Writes to node/mutable/testdata: key.json, one recorded test key; sdmf.json, for several
 sizes and encodings the shares that allmydata.mutable.publish writes for it, with
-the server and the test vector of each write; and a new version over an old one.
+the server and the test vector of each write, and a new version over an old one;
+mdmf.json, the same of MDMF with the hashes of large shares, and what changes in
+place make of them. Salts are those of salt() below, in order.
 """
 
 import base64
+import hashlib
 import json
 import os
 
 from twisted.internet import defer, task
 
 from allmydata.crypto import rsa
-from allmydata.interfaces import SDMF_VERSION
+from allmydata.interfaces import SDMF_VERSION, MDMF_VERSION
+from allmydata.mutable import publish
 from allmydata.mutable.publish import MutableData
 from allmydata.nodemaker import NodeMaker
 from allmydata.client import SecretHolder
@@ -54,9 +58,11 @@ class Slots(object):
                     return defer.succeed((False, reads))
         for n, (testv, writev, new_length) in tw.items():
             assert new_length is None
+            share = bytearray() if writev[0] == (0, writev[0][1]) and len(writev) == 1 else bytearray(self.shares.get(n, b""))
             for offset, data in writev:
-                assert offset == 0
-                self.shares[n] = data
+                share.extend(bytes(max(0, offset - len(share))))
+                share[offset:offset + len(data)] = data
+            self.shares[n] = bytes(share)
         return defer.succeed((True, reads))
 
     def advise_corrupt_share(self, *a):
@@ -129,6 +135,71 @@ def case(keypair, size, k, n, nservers, again=None):
     }
 
 
+class Salts(object):
+    """Stands for the module os in publish, which takes its salts from there."""
+
+    SEEK_END = os.SEEK_END
+
+    def __init__(self):
+        self.count = 0
+
+    def urandom(self, n):
+        self.count += 1
+        return hashlib.sha256(b"salt %d" % (self.count - 1)).digest()[:n]
+
+
+@defer.inlineCallbacks
+def mdmf_case(keypair, size, k, n, updates=(), whole=False):
+    publish.os = Salts()
+    servers = [Server(i) for i in range(n)]
+    maker = NodeMaker(Broker(servers), SecretHolder(LEASE_SECRET, b"convergence"), None, None, None,
+                      {"k": k, "n": n}, SDMF_VERSION, None)
+    node = yield maker.create_mutable_file(MutableData(contents(size)), version=MDMF_VERSION, keypair=keypair)
+    for (offset, length) in updates:
+        version = yield node.get_best_mutable_version()
+        yield version.update(MutableData(contents(length)), offset)
+    publish.os = os
+    shares = {}
+    for s in servers:
+        for num, b in s.slots.shares.items():
+            shares[num] = b
+            assert [t for (_, tw) in s.slots.writes for t in tw[num][0]][0][:2] == (0, 1)
+    assert sorted(shares) == list(range(n))
+    b = shares[0]
+    signature, key = int.from_bytes(b[75:83], "big"), int.from_bytes(b[83:91], "big")
+    return {
+        "size": size, "k": k, "n": n, "updates": [list(u) for u in updates],
+        "write": node.get_uri().decode("ascii"),
+        "read": node.get_readonly_uri().decode("ascii"),
+        "verify": node.get_verify_cap().to_string().decode("ascii"),
+        "signature": b64(b[signature:key]),
+        "sha256": [hashlib.sha256(shares[i]).hexdigest() for i in range(n)],
+        "shares": [b64(shares[i]) for i in range(n)] if whole else [],
+    }
+
+
+@defer.inlineCallbacks
+def mdmf(keypair):
+    cases = []
+    for (k, n) in ((1, 1), (3, 5), (3, 10), (7, 10)):
+        segment = -(-131072 // k) * k
+        for size in (0, 1, segment - 1, segment, segment + 1, 5 * segment + 77):
+            whole = size < 2 and (k, n) == (3, 5)
+            cases.append((yield mdmf_case(keypair, size, k, n, whole=whole)))
+    cases.append((yield mdmf_case(keypair, (24 << 20) + 5, 2, 3)))
+    # Tahoe itself fails to append to an empty file or at the end of a full segment.
+    s = 131073  # the segment of k=3
+    for size, updates in (
+            (4 * s, [(0, 10)]), (4 * s, [(s, s)]), (4 * s, [(s - 1, 2)]), (4 * s, [(2 * s + 5, s)]),
+            (4 * s - 9, [(4 * s - 9, 5)]), (100, [(100, 5 * s)]),
+            (3 * s, [(s + 7, 3 * s)]), (2 * s + 3, [(5, 6), (2 * s, 9), (2 * s + 9, 4 * s)])):
+        cases.append((yield mdmf_case(keypair, size, 3, 5, updates)))
+    with open(os.path.join(OUT, "mdmf.json"), "w") as f:
+        json.dump({"cases": cases}, f, indent=0)
+        f.write("\n")
+    print(len(cases), "cases of MDMF")
+
+
 @defer.inlineCallbacks
 def main(_reactor):
     path = os.path.join(OUT, "key.json")
@@ -153,6 +224,7 @@ def main(_reactor):
         json.dump({"lease_secret": b64(LEASE_SECRET), "cases": cases}, f, indent=0)
         f.write("\n")
     print(len(cases), "cases")
+    yield mdmf((public, private))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """The real Tahoe's mutable files and directories on servers in memory.
 
 Reads a job from standard input: {"write": cap, "k": k, "n": n, "servers":
-[{"seed": hex, "shares": {number: base64}}], "contents": base64 or "entries":
-{name: cap}}. Tahoe reads and verifies the file, or lists the directory, then
-overwrites it, or sets the entries. Prints what it saw and the shares as they are
-then.
+[{"seed": hex, "shares": {number: base64}}], "contents": base64, perhaps with
+"offset": n, or "entries": {name: cap}}. Tahoe reads and verifies the file, or lists
+the directory, then overwrites it, or the part of it from the offset on, or sets the
+entries. Prints what it saw and the shares as they are then.
 """
 
 import base64
@@ -57,7 +57,12 @@ def main(_reactor):
         version = yield node.get_mutable_version(smap)
         bad = yield version._node._do_serialized(verify, node, smap)
         out["corrupt"] = len(bad)
-        yield node.overwrite(MutableData(base64.b64decode(job["contents"])))
+        data = MutableData(base64.b64decode(job["contents"]))
+        if "offset" in job:
+            best = yield node.get_best_mutable_version()
+            yield best.update(data, job["offset"])
+        else:
+            yield node.overwrite(data)
     out["servers"] = [{str(n): b64(b) for n, b in s.slots.shares.items()} for s in servers]
     json.dump(out, sys.stdout)
 
