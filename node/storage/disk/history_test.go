@@ -92,6 +92,14 @@ func lease(si caps.StorageIndex, n byte) op {
 	}}
 }
 
+// expire removes shares, as leases that have ended do.
+func expire(si caps.StorageIndex, shares ...int) op {
+	return op{fmt.Sprintf("expiry of %d", len(shares)), si, func(c storage.Client) error {
+		_, err := c.(*storage.Session).Remove(si, func(h storage.Held) bool { return slices.Contains(shares, h.Share) })
+		return err
+	}}
+}
+
 // advise reports a share.
 func advise(kind storage.ShareKind, si caps.StorageIndex, share int) op {
 	return op{"advisory", si, func(c storage.Client) error {

@@ -115,6 +115,8 @@ var killed = []op{
 	lease(numbered(1, 3), 2),
 	advise(storage.Mutable, numbered(1, 3), 1),
 	change(numbered(1, 3), 3, 0, nil, []int{1, 2}),
+	expire(numbered(1, 1), 0),
+	expire(numbered(1, 1), 3),
 }
 
 // wantSteps are the steps in which the server must have been killed.

@@ -184,6 +184,7 @@ func TestPowerCutImmutable(t *testing.T) {
 			upload(a, 37*(i+1), 0, 255), upload(b, 500+i, 3),
 			lease(a, 2), lease(b, 2), lease(a, 4), lease(a, 2), lease(a, 'l'),
 			advise(storage.Immutable, a, 255),
+			expire(a, 255), expire(b, 3), expire(a, 0), upload(a, 100, 0),
 		})
 	}
 	known := []op{upload(numbered(1, 9), 100, 1)}
@@ -192,6 +193,8 @@ func TestPowerCutImmutable(t *testing.T) {
 		c.beside(before, upload(numbered(1, 1), 600, 0, 3), upload(numbered(200, 2), 600, 0))
 	}
 	c.beside(known, lease(numbered(1, 9), 4), upload(numbered(1, 2), 600, 0))
+	c.beside(known, expire(numbered(1, 9), 1), upload(numbered(1, 2), 600, 0))
+	c.beside(known, upload(numbered(1, 2), 600, 0), expire(numbered(1, 9), 1))
 	c.enough()
 }
 
