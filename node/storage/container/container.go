@@ -35,6 +35,7 @@ package container
 import (
 	"bytes"
 	"crypto/subtle"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -122,6 +123,20 @@ func Apply(w io.WriterAt, patches []Patch) error {
 		}
 	}
 	return nil
+}
+
+// sector is what a disk writes whole or not at all.
+const sector = 512
+
+// extend writes a later expiry over an earlier one. Where the number lies across two
+// sectors a power cut could leave half of each: the higher half goes first, so that
+// what is left never ends before the earlier one.
+func extend(offset int64, expires uint32) []Patch {
+	b := binary.BigEndian.AppendUint32(nil, expires)
+	if high := sector - offset%sector; high < int64(len(b)) {
+		return []Patch{{offset, b[:high]}, {offset + high, b[high:]}}
+	}
+	return []Patch{{offset, b}}
 }
 
 // IsMutable tells from the first 32 bytes of a share file which kind it is; ok

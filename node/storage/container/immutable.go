@@ -135,7 +135,7 @@ func (im *Immutable) AddOrRenew(lease Lease) (patches []Patch, grows int64, err 
 			if lease.Expires <= l.Expires {
 				return nil, 0, nil
 			}
-			return []Patch{{im.slot(uint32(l.slot)) + 68, binary.BigEndian.AppendUint32(nil, lease.Expires)}}, 0, nil
+			return extend(im.slot(uint32(l.slot))+68, lease.Expires), 0, nil
 		}
 	}
 	if im.leases == math.MaxUint32 {

@@ -230,7 +230,7 @@ func (m *Mutable) AddOrRenew(lease Lease) (patches []Patch, grows int64, err err
 			if lease.Expires <= l.Expires {
 				return nil, 0, nil
 			}
-			return []Patch{{m.slot(l.slot) + 4, binary.BigEndian.AppendUint32(nil, lease.Expires)}}, 0, nil
+			return extend(m.slot(l.slot)+4, lease.Expires), 0, nil
 		}
 	}
 	if empty >= 0 {

@@ -187,6 +187,15 @@ func TestPowerCutImmutable(t *testing.T) {
 			expire(a, 255), expire(b, 3), expire(a, 0), upload(a, 100, 0),
 		})
 	}
+	for i := range 3 {
+		// Of sizes that put the expiry itself across a border.
+		a := numbered(0, 0)
+		history := []op{upload(a, sector-12-68-3+i, 1)}
+		for range 8 {
+			history = append(history, lease(a, 'l'))
+		}
+		c.through(history)
+	}
 	known := []op{upload(numbered(1, 9), 100, 1)}
 	for _, before := range [][]op{nil, known} {
 		c.beside(before, upload(numbered(1, 1), 600, 0, 3), upload(numbered(1, 2), 600, 0))
