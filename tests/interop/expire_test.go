@@ -312,3 +312,63 @@ func TestLeaseCheckers(t *testing.T) {
 		}
 	}
 }
+
+// TestStatisticsNames: what Tahoe's server and ours have done is counted under the
+// same names, and alike.
+func TestStatisticsNames(t *testing.T) {
+	t.Parallel()
+	type statistics struct {
+		Counters map[string]uint64   `json:"counters"`
+		Stats    map[string]*float64 `json:"stats"`
+	}
+	var theirs, ours statistics
+	if err := json.Unmarshal(tahoeExpires(t, expireStep{Dir: filepath.Join(t.TempDir(), "storage"), Now: 1790000000, Do: "stats"})[0], &theirs); err != nil {
+		t.Fatal(err)
+	}
+	b, err := disk.Open(filepath.Join(t.TempDir(), "storage"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := storage.NewServer(b, storage.Options{ReservedSpace: 12345})
+	defer server.Close()
+	c, ctx, si, slot := storage.Local(server), t.Context(), caps.StorageIndex{1}, caps.StorageIndex{2}
+	lease, upload := storage.LeaseSecrets{Renew: storagetest.Secret('r')}, storagetest.Secret('u')
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, _, err = c.CreateImmutable(ctx, si, upload, lease, []int{0, 1}, 1000)
+	must(err)
+	_, err = c.WriteImmutable(ctx, si, 0, upload, 0, make([]byte, 1000))
+	must(err)
+	must(c.AbortImmutable(ctx, si, 1, upload))
+	_, err = c.ListShares(ctx, storage.Immutable, si)
+	must(err)
+	_, err = c.ReadShare(ctx, storage.Immutable, si, 0, 0, 100)
+	must(err)
+	_, _, err = c.ReadTestWrite(ctx, slot, storage.SlotSecrets{LeaseSecrets: lease}, map[int]storage.TestWrite{0: {Write: []storage.WriteVector{{Data: []byte("s")}}}}, nil)
+	must(err)
+	_, err = c.ReadSlot(ctx, slot, []int{0}, []storage.ReadVector{{Size: 1}})
+	must(err)
+	must(c.AddLease(ctx, si, lease))
+	text, err := json.Marshal(server.Statistics())
+	must(err)
+	must(json.Unmarshal(text, &ours))
+	if !maps.Equal(ours.Counters, theirs.Counters) {
+		t.Errorf("counters:\n ours   %v\n theirs %v", ours.Counters, theirs.Counters)
+	}
+	a, want := slices.Sorted(maps.Keys(ours.Stats)), slices.Sorted(maps.Keys(theirs.Stats))
+	if len(want) < 50 || !slices.Equal(a, want) {
+		t.Errorf("stats:\n ours   %s\n theirs %s", a, want)
+	}
+	for name, v := range theirs.Stats {
+		if mine := ours.Stats[name]; (mine == nil) != (v == nil) {
+			t.Errorf("%s: ours %v, theirs %v", name, mine, v)
+		}
+	}
+	if *ours.Stats["storage_server.reserved_space"] != 12345 || *ours.Stats["storage_server.accepting_immutable_shares"] != 1 {
+		t.Errorf("ours %s", text)
+	}
+}

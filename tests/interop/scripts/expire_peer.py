@@ -10,6 +10,7 @@ clock shows.
   read    {"files": [hex..], "slots": [hex..]} -> the data of share 0 of each
   expire  run the lease checker through all shares: {"enabled", "mode", "override",
           "cutoff", "types"} -> its account of the round
+  stats   do each thing once, and show the statistics: {"counters", "stats"}
 """
 
 import json
@@ -98,10 +99,37 @@ def expire(step):
     return history[max(history, key=int)]
 
 
+class Provider:
+    def __init__(self):
+        self.counters = {}
+
+    def count(self, name, delta=1):
+        self.counters[name] = self.counters.get(name, 0) + delta
+
+    def register_producer(self, producer):
+        pass
+
+
+def stats(step):
+    provider = Provider()
+    ss = server(step, stats_provider=provider, reserved_space=12345)
+    si, slot = b"1" * 16, b"2" * 16
+    renew, cancel = b"r" * 32, b"c" * 32
+    _, writers = ss.allocate_buckets(si, renew, cancel, {0, 1}, 1000)
+    writers[0].write(0, b"f" * 1000)
+    writers[0].close()
+    writers[1].abort()
+    ss.get_buckets(si)[0].read(0, 100)
+    ss.slot_testv_and_readv_and_writev(slot, (b"w" * 32, renew, cancel), {0: ([], [(0, b"s")], None)}, [])
+    ss.slot_readv(slot, [0], [(0, 1)])
+    ss.add_lease(si, renew, cancel)
+    return {"counters": provider.counters, "stats": ss.get_stats()}
+
+
 def main():
     results = []
     for step in json.load(sys.stdin):
-        results.append({"fill": fill, "lease": lease, "read": read, "expire": expire}[step["do"]](step))
+        results.append({"fill": fill, "lease": lease, "read": read, "expire": expire, "stats": stats}[step["do"]](step))
     json.dump(results, sys.stdout)
 
 
