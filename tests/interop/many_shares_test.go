@@ -25,19 +25,21 @@ import (
 // and to remove.
 const manyShares = 8_000
 
-// startLimit is how long the start may take, until the first answer.
+// startLimit is how long the start may take, until the first answer: the promise, and
+// twice that in everyday runs, in which it waits for whatever else the machine does.
 const startLimit = 15 * time.Second
 
 // TestManyShares starts a server on a directory full of shares, which looks after their
 // leases, and asks it for everything: it must not look through them before.
 func TestManyShares(t *testing.T) {
 	t.Parallel()
-	count := manyShares
+	count, limit := manyShares, 2*startLimit
 	if text := os.Getenv("WARREN_SHARES"); text != "" {
 		var err error
 		if count, err = strconv.Atoi(text); err != nil {
 			t.Fatal(err)
 		}
+		limit = startLimit
 	}
 	dir := filepath.Join(t.TempDir(), "node")
 	makeNode(t, Warren(t), "create-node", "", dir, "--nickname=full", "--webport=none")
@@ -88,7 +90,7 @@ func TestManyShares(t *testing.T) {
 	})
 	took := time.Since(began)
 	t.Logf("it answers %v after its start", took)
-	if took > startLimit {
+	if took > limit {
 		t.Errorf("%d shares: it answers %v after its start", count, took)
 	}
 	var slowest time.Duration
