@@ -79,9 +79,9 @@ func (s *server) check(w http.ResponseWriter, r *http.Request, c caps.Cap) error
 	return nil
 }
 
-// healthJSON is Tahoe's account of a check, field for field. Leases that could not
-// be renewed, which Tahoe passes over in silence, are told in a field of our own,
-// which is there only then.
+// healthJSON is Tahoe's account of a check, field for field. What Tahoe passes over
+// in silence is told in fields of our own, which are there only then: shares of
+// versions not known, what could not be found out, leases that were not renewed.
 func healthJSON(h *immutable.Health) map[string]any {
 	if h == nil { // a literal
 		return map[string]any{"storage-index": "", "results": map[string]any{"healthy": true}}
@@ -90,9 +90,12 @@ func healthJSON(h *immutable.Health) map[string]any {
 	for share, servers := range h.Shares {
 		sharemap[strconv.Itoa(share)] = servers
 	}
-	corrupt := [][3]any{}
-	for _, at := range h.Corrupt {
-		corrupt = append(corrupt, [3]any{at.Server, h.Index.Text(), at.Share})
+	located := func(list []immutable.ShareAt) [][3]any {
+		out := [][3]any{}
+		for _, at := range list {
+			out = append(out, [3]any{at.Server, h.Index.Text(), at.Share})
+		}
+		return out
 	}
 	recoverable := 0
 	if h.Recoverable() {
@@ -105,7 +108,7 @@ func healthJSON(h *immutable.Health) map[string]any {
 		"count-shares-expected":        h.Total,
 		"count-good-share-hosts":       h.Hosts(),
 		"count-corrupt-shares":         len(h.Corrupt),
-		"list-corrupt-shares":          corrupt,
+		"list-corrupt-shares":          located(h.Corrupt),
 		"servers-responding":           slices.Concat([]string{}, h.Responding),
 		"sharemap":                     sharemap,
 		"count-wrong-shares":           0, // of mutable files only
@@ -113,6 +116,16 @@ func healthJSON(h *immutable.Health) map[string]any {
 		"count-unrecoverable-versions": 1 - recoverable,
 		"healthy":                      h.Healthy(),
 		"recoverable":                  h.Recoverable(),
+	}
+	if len(h.Incompatible) > 0 {
+		results["list-incompatible-shares"] = located(h.Incompatible)
+	}
+	if len(h.Troubles) > 0 {
+		var troubles []string
+		for _, t := range h.Troubles {
+			troubles = append(troubles, t.String())
+		}
+		results["troubles"] = troubles
 	}
 	if len(h.Leases) > 0 {
 		var failed []string

@@ -50,7 +50,11 @@ type checkResults struct {
 		Expected int      `json:"count-shares-expected"`
 		Wrong    int      `json:"count-wrong-shares"`
 		Corrupt  [][3]any `json:"list-corrupt-shares"`
-		NoLease  []string `json:"lease-failures"`
+
+		// Of our node's account only.
+		Incompatible [][3]any `json:"list-incompatible-shares"`
+		Troubles     []string `json:"troubles"`
+		NoLease      []string `json:"lease-failures"`
 	} `json:"results"`
 
 	// With repair=true; Results is not there then, but of a literal.
@@ -137,7 +141,7 @@ func (e *env) checkOne(ctx context.Context, node *nodeClient, where, query strin
 	if len(told.Results.Corrupt) > 0 {
 		e.ui.Result(" corrupt shares:")
 		for _, at := range told.Results.Corrupt {
-			e.ui.Result("  server %s, SI %s, shnum %s", ui.Clean(fmt.Sprint(at[0])), ui.Clean(fmt.Sprint(at[1])), ui.Clean(fmt.Sprint(at[2])))
+			e.ui.Result("  %s", located(at))
 		}
 	}
 	switch {
@@ -147,8 +151,19 @@ func (e *env) checkOne(ctx context.Context, node *nodeClient, where, query strin
 		e.ui.Result(" repair failed")
 		e.ui.Say("%s", ui.Clean(r.Failure))
 	}
+	for _, at := range told.Results.Incompatible {
+		e.ui.Say("of an unknown version: %s", located(at))
+	}
+	for _, trouble := range told.Results.Troubles {
+		e.ui.Say("not known: %s", ui.Clean(trouble))
+	}
 	for _, server := range told.Results.NoLease {
 		e.ui.Say("our lease could not be renewed on server %s", ui.Clean(server))
 	}
 	return now.Results.Healthy, nil
+}
+
+// located is a share's place in Tahoe's words.
+func located(at [3]any) string {
+	return fmt.Sprintf("server %s, SI %s, shnum %s", ui.Clean(fmt.Sprint(at[0])), ui.Clean(fmt.Sprint(at[1])), ui.Clean(fmt.Sprint(at[2])))
 }

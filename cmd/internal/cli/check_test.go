@@ -17,7 +17,9 @@ const (
 		"count-shares-needed": 2, "count-shares-expected": 4, "count-wrong-shares": 0, "list-corrupt-shares": []}}`
 	checkedSick = `{"storage-index": "si", "summary": "Not Healthy: 3 shares (enc 2-of-4)", "results": {"healthy": false, "recoverable": true,
 		"count-shares-good": 3, "count-shares-needed": 2, "count-shares-expected": 4, "count-wrong-shares": 0,
-		"list-corrupt-shares": [["v0-server\u001b[2J", "si", 3]], "lease-failures": ["v0-server"]}}`
+		"list-corrupt-shares": [["v0-server\u001b[2J", "si", 3]], "lease-failures": ["v0-server"],
+		"list-incompatible-shares": [["v0-server", "si", 2]], "troubles": ["server v0-other: it\u001b[2J hung"]}}`
+	sickTalk   = "of an unknown version: server v0-server, SI si, shnum 2\nnot known: server v0-other: it\ufffd[2J hung\nour lease could not be renewed on server v0-server\n"
 	checkedLIT = `{"storage-index": "", "results": {"healthy": true}}`
 )
 
@@ -37,14 +39,14 @@ func TestCheckWords(t *testing.T) {
 	}{
 		"healthy":          {answer: checkedWell, out: well},
 		"all":              {answer: checkedWell, out: well, options: checkOptions{verify: true, addLease: true}, query: "add-lease=true verify=true"},
-		"sick":             {answer: checkedSick, out: "Summary: Not Healthy: 3 shares (enc 2-of-4)\n" + sick, talk: "our lease could not be renewed on server v0-server\n", code: ui.ExitUnavailable},
+		"sick":             {answer: checkedSick, out: "Summary: Not Healthy: 3 shares (enc 2-of-4)\n" + sick, talk: sickTalk, code: ui.ExitUnavailable},
 		"literal":          {answer: checkedLIT, out: "Summary: Healthy (LIT)\n storage index: \n"},
 		"literal, repair":  {answer: checkedLIT, out: "Summary: Healthy (LIT)\n storage index: \n", options: checkOptions{repair: true}, query: "repair=true"},
 		"no repair needed": {answer: repairOf(checkedWell, checkedWell, `"repair-attempted": false, "repair-successful": false`), out: strings.Replace(well, "H", "h", 1), options: checkOptions{repair: true}, query: "repair=true"},
 		"repaired": {answer: repairOf(checkedSick, checkedWell, `"repair-attempted": true, "repair-successful": true`), out: "Summary: not healthy\n" + sick + " repair successful\n",
-			talk: "our lease could not be renewed on server v0-server\n", options: checkOptions{repair: true}, query: "repair=true"},
+			talk: sickTalk, options: checkOptions{repair: true}, query: "repair=true"},
 		"not repaired": {answer: repairOf(checkedSick, checkedSick, `"repair-attempted": true, "repair-successful": false, "repair-failure": "no room"`), out: "Summary: not healthy\n" + sick + " repair failed\n",
-			talk: "no room\nour lease could not be renewed on server v0-server\n", options: checkOptions{repair: true}, query: "repair=true", code: ui.ExitUnavailable},
+			talk: "no room\n" + sickTalk, options: checkOptions{repair: true}, query: "repair=true", code: ui.ExitUnavailable},
 		"nonsense":   {answer: `[]`, code: ui.ExitFailed},
 		"no results": {answer: `{}`, code: ui.ExitFailed},
 	} {
