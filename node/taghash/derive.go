@@ -65,9 +65,6 @@ func UEBHash(ueb []byte) [32]byte { return Tagged(tagUEB, ueb) }
 // crypttext hash tree.
 func CrypttextSegment(data []byte) [32]byte { return Tagged(tagCrypttextSegment, data) }
 
-// NewCrypttextSegment is CrypttextSegment as a stream.
-func NewCrypttextSegment() hash.Hash { return New(tagCrypttextSegment) }
-
 // NewConvergence hashes a file's plaintext to its encryption key, the first 16
 // bytes of Sum. segsize is the segment size that goes into the tag; k and n are
 // the encoding, 1 <= k <= n <= 256, which the caller has checked. The secret is
