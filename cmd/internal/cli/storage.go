@@ -153,7 +153,11 @@ func (e *env) houseLines(h node.House) {
 	if h.ReadOnly {
 		state = ", read-only"
 	}
-	e.ui.Result("offering storage: room for %s%s; %s", byteText(h.Available), state, settingsText(h.Expire))
+	expiry := "leases do not end"
+	if h.Expire.Enabled {
+		expiry = settingsText(h.Expire)
+	}
+	e.ui.Result("offering storage: room for %s%s; %s", byteText(h.Available), state, expiry)
 	if r := h.Checked; r != nil {
 		var removed expire.Tally
 		for _, t := range r.Removed {
