@@ -44,7 +44,9 @@ type checkResults struct {
 	Index   string `json:"storage-index"`
 	Summary string `json:"summary"` // not of a literal
 	Results *struct {
-		Healthy  bool     `json:"healthy"`
+		Healthy     bool `json:"healthy"`
+		Recoverable bool `json:"recoverable"`
+
 		Good     *int     `json:"count-shares-good"`
 		Needed   int      `json:"count-shares-needed"`
 		Expected int      `json:"count-shares-expected"`
@@ -79,9 +81,9 @@ func (e *env) check(ctx context.Context, o checkOptions) error {
 		}
 	}
 	var failed []error
-	sick := 0
+	sick, lost := 0, 0
 	for i, where := range o.where {
-		healthy, err := e.checkOne(ctx, node, where, query)
+		r, err := e.checkOne(ctx, node, where, query)
 		var known *ui.Error
 		switch {
 		case ctx.Err() != nil:
@@ -90,32 +92,36 @@ func (e *env) check(ctx context.Context, o checkOptions) error {
 			return err
 		case err != nil:
 			failed = append(failed, fmt.Errorf("argument %d: %w", i+1, err))
-		case !healthy:
+		case !r.Results.Healthy:
 			sick++
+			if !r.Results.Recoverable {
+				lost++
+			}
 		}
 	}
 	if sick > 0 {
 		hint := "--repair makes missing shares again"
-		if o.repair {
+		if o.repair || lost > 0 {
 			hint = "warren status shows which storage servers are connected"
 		}
-		failed = append(failed, ui.Fail(ui.ExitUnavailable, hint, fmt.Errorf("not healthy: %d of %d", sick, len(o.where))))
+		failed = append(failed, ui.Fail(ui.ExitUnavailable, hint, fmt.Errorf("not healthy: %d of %d, not recoverable: %d", sick, len(o.where), lost)))
 	}
 	return errors.Join(failed...)
 }
 
-func (e *env) checkOne(ctx context.Context, node *nodeClient, where, query string) (healthy bool, err error) {
+// checkOne tells how one file is, or was before a repair, and returns how it is now.
+func (e *env) checkOne(ctx context.Context, node *nodeClient, where, query string) (*checkResults, error) {
 	path, err := capPath(where)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	text, err := node.text(ctx, "POST", path+query, nil)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	var r checkResults
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
-		return false, fmt.Errorf("the node's answer makes no sense: %w", err)
+		return nil, fmt.Errorf("the node's answer makes no sense: %w", err)
 	}
 	now, told, summary := &r, &r, r.Summary
 	if r.Before != nil && r.After != nil {
@@ -126,10 +132,10 @@ func (e *env) checkOne(ctx context.Context, node *nodeClient, where, query strin
 		}
 	}
 	if now.Results == nil || told.Results == nil {
-		return false, errors.New("the node's answer makes no sense: it has no results")
+		return nil, errors.New("the node's answer makes no sense: it has no results")
 	}
 	if e.ui.JSON {
-		return now.Results.Healthy, e.ui.Data(json.RawMessage(text))
+		return now, e.ui.Data(json.RawMessage(text))
 	}
 	if summary == "" {
 		summary = "Healthy (LIT)"
@@ -160,7 +166,7 @@ func (e *env) checkOne(ctx context.Context, node *nodeClient, where, query strin
 	for _, server := range told.Results.NoLease {
 		e.ui.Say("our lease could not be renewed on server %s", ui.Clean(server))
 	}
-	return now.Results.Healthy, nil
+	return now, nil
 }
 
 // located is a share's place in Tahoe's words.

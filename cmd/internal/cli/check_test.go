@@ -101,7 +101,7 @@ func TestCheckOfSeveral(t *testing.T) {
 		}
 	})
 	err := e.check(t.Context(), checkOptions{where: []string{someCap, someCap, someCap}})
-	if asked != 3 || strings.Count(out.String(), "Summary") != 2 || err == nil || err.Error() != "argument 1: not this one\nnot healthy: 1 of 3" {
+	if asked != 3 || strings.Count(out.String(), "Summary") != 2 || err == nil || err.Error() != "argument 1: not this one\nnot healthy: 1 of 3, not recoverable: 0" {
 		t.Errorf("%d asked, %v: %s", asked, err, out)
 	}
 	if code := ui.Report(io.Discard, err); code != ui.ExitFailed {
