@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 )
 
@@ -12,84 +13,130 @@ import (
 // wrong bytes never come back, and the next write makes the file whole.
 func TestCorruption(t *testing.T) {
 	const k, n = 3, 5
-	fields := map[string]func(sh *Share, o offsets) (from, to uint64){}
-	fixed := func(from, to uint64) func(*Share, offsets) (uint64, uint64) {
-		return func(*Share, offsets) (uint64, uint64) { return from, to }
+	type place func(o offsets) (from, to uint64)
+	fixed := func(from, to uint64) place { return func(offsets) (uint64, uint64) { return from, to } }
+	header := map[Format]map[string][2]uint64{
+		SDMF: {
+			"version": {0, 1}, "seqnum": {1, 9}, "root hash": {9, 41}, "IV": {41, 57}, "k": {57, 58}, "n": {58, 59},
+			"segment size": {59, 67}, "data length": {67, 75}, "signature offset": {75, 79}, "chain offset": {79, 83},
+			"tree offset": {83, 87}, "data offset": {87, 91}, "private key offset": {91, 99},
+		},
+		MDMF: {
+			"version": {0, 1}, "seqnum": {1, 9}, "root hash": {9, 41}, "k": {41, 42}, "n": {42, 43},
+			"segment size": {43, 51}, "data length": {51, 59}, "private key offset": {59, 67}, "chain offset": {67, 75},
+			"signature offset": {75, 83}, "public key offset": {83, 91}, "public key end": {91, 99}, "data offset": {99, 107},
+			"tree offset": {107, 115}, "end": {115, 123},
+		},
 	}
-	for name, r := range map[string][2]uint64{
-		"version": {0, 1}, "seqnum": {1, 9}, "root hash": {9, 41}, "IV": {41, 57}, "k": {57, 58}, "n": {58, 59},
-		"segment size": {59, 67}, "data length": {67, 75}, "signature offset": {75, 79}, "chain offset": {79, 83},
-		"tree offset": {83, 87}, "data offset": {87, 91}, "private key offset": {91, 99}, "public key": {107, 108},
-	} {
-		fields[name] = fixed(r[0], r[1])
-	}
-	fields["public key, middle"] = fixed(200, 201)
-	fields["signature"] = func(_ *Share, o offsets) (uint64, uint64) { return o.signature.from + 5, o.signature.from + 6 }
-	fields["chain, number"] = func(_ *Share, o offsets) (uint64, uint64) { return o.chain.from, o.chain.from + 2 }
-	fields["chain, hash"] = func(_ *Share, o offsets) (uint64, uint64) { return o.chain.from + 2, o.chain.from + 34 }
-	fields["block hash tree"] = func(_ *Share, o offsets) (uint64, uint64) { return o.tree.from, o.tree.to }
-	fields["block"] = func(_ *Share, o offsets) (uint64, uint64) { return o.data.from, o.data.to }
-	fields["cut off in the block"] = nil
-
-	for name, where := range fields {
-		for _, size := range []int{100, 30_000} { // within the first question, and beyond
-			t.Run(fmt.Sprint(name, " ", size), func(t *testing.T) {
-				g := newTestGrid(t, n)
-				s := g.store(t, Options{Needed: k, Happy: n, Total: n, Attempts: 8})
-				want := string(testContents(size))
-				file := mustCreate(t, s, []byte(want))
-				si := file.StorageIndex()
-				damage := func(i int) {
-					for num, b := range g.shares(si)[i] {
-						sh, err := ParseShare(b)
-						if err != nil {
-							continue // damaged already
-						}
-						_, o, _ := parseHeader(b)
-						b = bytes.Clone(b)
-						if where == nil {
-							b = b[:o.data.from+1]
-						} else {
-							from, to := where(&sh, o)
-							for j := from; j < to; j++ {
-								b[j] ^= 0x55
-							}
-						}
-						g.put(file, i, num, b)
-					}
-				}
-				damage(0)
-				damage(3)
-				reader := g.store(t, Options{Needed: k, Happy: n, Total: n})
-				if got := mustRead(t, reader, file); got != want {
-					t.Fatal("wrong bytes")
-				}
-				if err := reader.Modify(ctx, file, appendText("more")); err != nil {
-					t.Fatal(err)
-				}
-				whole := 0
-				for _, shares := range g.shares(si) {
-					for _, b := range shares {
-						if sh, err := ParseShare(b); err == nil && sh.Seqnum == 2 {
-							whole++
-						}
-					}
-				}
-				if whole != n {
-					t.Fatalf("%d shares are whole after a write", whole)
-				}
-				for i := range 3 {
-					damage(i)
-				}
-				if name == "signature" {
-					return // one intact signature proves the header of all
-				}
-				got, _, err := g.store(t, Options{Needed: k, Happy: n, Total: n}).Read(ctx, file.Read())
-				if !errors.Is(err, ErrNotEnoughShares) {
-					t.Fatalf("read %d bytes from two intact shares of three, %v", len(got), err)
-				}
-			})
+	tried := 0
+	for format, ranges := range header {
+		fields := map[string]place{
+			"public key":          func(o offsets) (uint64, uint64) { return o.publicKey.from, o.publicKey.from + 1 },
+			"public key, middle":  func(o offsets) (uint64, uint64) { return o.publicKey.from + 93, o.publicKey.from + 94 },
+			"signature":           func(o offsets) (uint64, uint64) { return o.signature.from + 5, o.signature.from + 6 },
+			"chain, number":       func(o offsets) (uint64, uint64) { return o.chain.from, o.chain.from + 2 },
+			"chain, hash":         func(o offsets) (uint64, uint64) { return o.chain.from + 2, o.chain.from + 34 },
+			"block hash tree":     func(o offsets) (uint64, uint64) { return o.tree.from, o.tree.to },
+			"block":               func(o offsets) (uint64, uint64) { return o.data.from, o.data.to },
+			"last byte of data":   func(o offsets) (uint64, uint64) { return o.data.to - 1, o.data.to },
+			"cut off in the data": nil,
 		}
+		if format == MDMF {
+			fields["salt"] = func(o offsets) (uint64, uint64) { return o.data.from, o.data.from + saltLen }
+		}
+		for name, r := range ranges {
+			fields[name] = fixed(r[0], r[1])
+		}
+		sizes := []int{100, 30_000} // within the first question, and beyond
+		if format == MDMF {
+			sizes = []int{100, 300_000}
+		}
+		for name, where := range fields {
+			for _, size := range sizes {
+				tried++
+				t.Run(fmt.Sprint(format, " ", name, " ", size), func(t *testing.T) { corrupt(t, format, k, n, size, name, where) })
+			}
+		}
+	}
+	if tried != 2*(13+9+15+10) {
+		t.Errorf("%d kinds of damage", tried)
+	}
+}
+
+func corrupt(t *testing.T, format Format, k, n, size int, name string, where func(offsets) (from, to uint64)) {
+	g := newTestGrid(t, n)
+	s := g.store(t, Options{Needed: k, Happy: n, Total: n, Attempts: 8})
+	want := string(testContents(size))
+	key := testKey(t)
+	file := key.cap(format)
+	if _, err := s.Create(ctx, Kind{format, key}, fixed([]byte(want))); err != nil {
+		t.Fatal(err)
+	}
+	read := key.Cap().Read()
+	si := file.StorageIndex()
+	damage := func(i int) {
+		for num, b := range g.shares(si)[i] {
+			if _, err := ParseShare(b); err != nil {
+				continue // damaged already
+			}
+			_, o, _ := parseHeader(b)
+			b = bytes.Clone(b)
+			if where == nil {
+				b = b[:o.data.from+1]
+			} else {
+				from, to := where(o)
+				for j := from; j < to; j++ {
+					b[j] ^= 0x55
+				}
+			}
+			g.put(key.Cap(), i, num, b)
+		}
+	}
+	damage(0)
+	damage(3)
+	reader := g.store(t, Options{Needed: k, Happy: n, Total: n})
+	got, _, err := reader.Read(ctx, read)
+	if err != nil || string(got) != want {
+		t.Fatal("wrong bytes:", err)
+	}
+	var streamed bytes.Buffer
+	f, err := g.store(t, Options{Needed: k, Happy: n, Total: n}).Open(ctx, read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.WriteRange(ctx, &streamed, 10, int64(size)-20); err != nil || streamed.String() != want[10:size-10] {
+		t.Fatal("wrong bytes of a range:", err)
+	}
+	if err := reader.Modify(ctx, file, appendText("more")); err != nil {
+		t.Fatal(err)
+	}
+	whole := 0
+	for _, shares := range g.shares(si) {
+		for _, b := range shares {
+			if sh, err := ParseShare(b); err == nil && sh.Seqnum == 2 {
+				whole++
+			}
+		}
+	}
+	if whole != n {
+		t.Fatalf("%d shares are whole after a write", whole)
+	}
+	for i := range 3 {
+		damage(i)
+	}
+	if name == "signature" {
+		return // one intact signature proves the header of all
+	}
+	got, _, err = g.store(t, Options{Needed: k, Happy: n, Total: n}).Read(ctx, read)
+	if !errors.Is(err, ErrNotEnoughShares) {
+		t.Fatalf("read %d bytes from two intact shares of three, %v", len(got), err)
+	}
+	f, err = g.store(t, Options{Needed: k, Happy: n, Total: n}).Open(ctx, read)
+	if err == nil {
+		err = f.WriteRange(ctx, io.Discard, 0, int64(f.Size()))
+	}
+	if !errors.Is(err, ErrNotEnoughShares) {
+		t.Fatalf("opened and read from two intact shares of three: %v", err)
 	}
 }
 

@@ -70,16 +70,88 @@ func TestParseShareRefuses(t *testing.T) {
 	}
 }
 
+func TestParseMDMFShareRefuses(t *testing.T) {
+	var good []byte
+	for _, c := range loadMDMF(t) {
+		if c.Size == 1 && len(c.Shares) > 0 {
+			good = c.Shares[0]
+		}
+	}
+	if good == nil {
+		t.Fatal("no vector")
+	}
+	be := binary.BigEndian
+	set := func(at int, v uint64) func([]byte) []byte {
+		return func(b []byte) []byte { be.PutUint64(b[at:], v); return b }
+	}
+	add := func(at int, v int64) func([]byte) []byte {
+		return func(b []byte) []byte { be.PutUint64(b[at:], be.Uint64(b[at:])+uint64(v)); return b }
+	}
+	for _, c := range []struct {
+		name   string
+		change func([]byte) []byte
+		want   error
+	}{
+		{"half a header", func(b []byte) []byte { return b[:mdmfHeader-1] }, errShare},
+		{"cut off by one", func(b []byte) []byte { return b[:len(b)-1] }, errShare},
+		{"k 0", func(b []byte) []byte { b[41] = 0; return b }, errShare},
+		{"k above n", func(b []byte) []byte { b[41] = b[42] + 1; return b }, errShare},
+		{"k beside the segment size", func(b []byte) []byte { b[41] = 4; return b }, errShare},
+		{"segment size 0", set(43, 0), errShare},
+		{"segment size no multiple", add(43, 1), errShare},
+		{"segment size of a gigabyte", set(43, 3<<30), errShare},
+		{"segment size, all ones", set(43, 1<<64-1), errShare},
+		{"another segment size", add(43, -3), nil}, // the file is smaller all the same
+		{"data length above", add(51, 3), errShare},
+		{"data length 0", set(51, 0), errShare},
+		{"data length of exabytes", set(51, 1<<62), ErrTooLarge},
+		{"data length, all ones", set(51, 1<<64-1), ErrTooLarge},
+		{"private key in the header", add(59, -1), errShare},
+		{"private key after a gap", add(59, 1), errShare},
+		{"chain before private key", set(67, 122), errShare},
+		{"chain far away", add(67, 1<<20), errShare},
+		{"chain not a multiple", add(75, 1), errShare},
+		{"signature before chain", set(75, 124), errShare},
+		{"public key before signature", add(83, -300), errShare},
+		{"public key far away", add(83, 1<<30), errShare},
+		{"public key ends before itself", add(91, -300), errShare},
+		{"public key ends far away", add(91, 1<<30), errShare},
+		{"data before the public key's end", set(99, 1000), errShare},
+		{"data far away", add(99, 1<<30), errShare},
+		{"data of another size", add(107, 1), errShare},
+		{"tree before data", set(107, 2000), errShare},
+		{"tree of two hashes", add(115, 32), errShare},
+		{"tree not a multiple", add(115, -1), errShare},
+		{"end, all ones", set(115, 1<<64-1), errShare},
+	} {
+		if _, err := ParseShare(c.change(bytes.Clone(good))); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if s, err := ParseShare(append(bytes.Clone(good), "left over"...)); err != nil || !bytes.Equal(s.Marshal(), good) {
+		t.Errorf("what a longer version left behind the end: %v", err)
+	}
+}
+
 func FuzzParseShare(f *testing.F) {
 	for _, c := range loadVectors(f).Cases {
 		if c.Size < 1000 {
 			f.Add(c.Shares[0].Share)
 		}
 	}
+	for _, c := range loadMDMF(f) {
+		for _, b := range c.Shares {
+			f.Add(b)
+		}
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := ParseShare(b)
 		if err != nil {
 			return
+		}
+		if _, o, _ := parseHeader(b); s.Format == MDMF { // whatever is in the room before the data means nothing
+			b = bytes.Clone(b)
+			clear(b[o.publicKey.to:o.data.from])
 		}
 		if got := s.Marshal(); !bytes.Equal(got, b[:len(got)]) {
 			t.Fatal("formats differently")
@@ -95,6 +167,11 @@ func FuzzParseShare(f *testing.F) {
 func FuzzHead(f *testing.F) {
 	for _, c := range loadVectors(f).Cases {
 		f.Add(0, c.Shares[0].Share[:200])
+	}
+	for _, c := range loadMDMF(f) {
+		for num, b := range c.Shares {
+			f.Add(num, b)
+		}
 	}
 	key := testKey(f)
 	f.Fuzz(func(t *testing.T, num int, b []byte) {

@@ -2,6 +2,7 @@ package mutable
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -10,9 +11,11 @@ import (
 	"fmt"
 	"io"
 	mrand "math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"warren/node/caps"
 	"warren/node/storage"
@@ -375,5 +378,160 @@ func TestImportKey(t *testing.T) {
 	}
 	if _, err := ImportKey([]byte("junk")); err == nil {
 		t.Error("junk is a key")
+	}
+}
+
+// Writers that change one file in place, and one that writes it whole, race: what
+// was acknowledged stands, each in its own place.
+func TestRaceInPlace(t *testing.T) {
+	const segment, writers, each, length = 131073, 3, 15, 7
+	for _, c := range []struct{ k, happy, n, servers int }{{3, 4, 5, 5}, {2, 3, 3, 3}, {1, 1, 1, 1}} {
+		t.Run(fmt.Sprintf("%d-of-%d on %d", c.k, c.n, c.servers), func(t *testing.T) {
+			g := newTestGrid(t, c.servers)
+			for i, srv := range g.servers {
+				r := mrand.New(mrand.NewPCG(uint64(i), 7))
+				g.tests[srv.ID].set(func(s *testServer) {
+					s.before = func(bool) error { // under the server's lock
+						for range r.IntN(20) {
+							runtime.Gosched()
+						}
+						return nil
+					}
+				})
+			}
+			opts := Options{Needed: c.k, Happy: c.happy, Total: c.n, Attempts: 200, Pause: func(ctx context.Context, n int) error {
+				for range mrand.IntN(200 * n) {
+					runtime.Gosched()
+				}
+				return ctx.Err()
+			}}
+			file := createMDMF(t, g.store(t, opts), make([]byte, 2*segment))
+			place := func(w, i int) int { return (w*each + i) * (2*segment + 500) / (writers * each) } // the last ones at the end, which grows
+			entry := func(w, i int) []byte { return fmt.Appendf(nil, "[%d:%03d]", w, i)[:length] }
+			var mu sync.Mutex // guards acknowledged
+			acknowledged := map[[2]int]bool{}
+			var wg sync.WaitGroup
+			for w := range writers {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					s := g.store(t, opts)
+					for i := range each {
+						at, data := place(w, i), entry(w, i)
+						var err error
+						if w == 0 {
+							err = s.Modify(ctx, file, func(old []byte) ([]byte, error) { return spliced(old, at, data), nil })
+						} else {
+							err = s.Update(ctx, file, uint64(at), data)
+						}
+						switch {
+						case err == nil:
+							mu.Lock()
+							acknowledged[[2]int{w, i}] = true
+							mu.Unlock()
+						case errors.Is(err, ErrUncoordinated), errors.Is(err, ErrNewerVersion), errors.Is(err, ErrRange):
+						default:
+							t.Errorf("%s: %v", data, err)
+						}
+					}
+				}()
+			}
+			wg.Wait()
+			got, _, err := g.store(t, opts).Read(ctx, file.Read())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for a := range acknowledged {
+				if at := place(a[0], a[1]); !bytes.Equal(got[at:at+length], entry(a[0], a[1])) {
+					t.Errorf("%s was acknowledged and is not there", entry(a[0], a[1]))
+				}
+			}
+			if len(acknowledged) < writers*each/2 {
+				t.Errorf("%d of %d were acknowledged", len(acknowledged), writers*each)
+			}
+		})
+	}
+}
+
+// A large file that is replaced after it was opened is read as it is then when its
+// length is the same, and is an error when it is not; never a mixture.
+func TestReplacedAmidRead(t *testing.T) {
+	const k, n, size = 3, 5, 30 * 131073
+	for _, c := range []struct {
+		name   string
+		length int
+		after  int // bytes
+	}{{"same length, before", size, 0}, {"another length, before", size - 1, 0}, {"same length, amid", size, 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			g := newTestGrid(t, n)
+			opts := Options{Needed: k, Happy: n, Total: n}
+			writer := g.store(t, opts)
+			old := testContents(size)
+			file := createMDMF(t, writer, old)
+			f, err := g.store(t, opts).Open(ctx, file.Read())
+			if err != nil {
+				t.Fatal(err)
+			}
+			replaced := bytes.Repeat([]byte("x"), c.length)
+			var got bytes.Buffer
+			out := writerFunc(func(p []byte) (int, error) {
+				if got.Len() == 0 && c.after > 0 {
+					// One run may have been fetched ahead; a third cannot.
+					if err := writer.Overwrite(ctx, file, replaced); err != nil {
+						t.Error(err)
+					}
+				}
+				return got.Write(p)
+			})
+			if c.after == 0 {
+				if err := writer.Overwrite(ctx, file, replaced); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err = f.WriteRange(ctx, out, 0, size)
+			switch {
+			case c.after == 0 && c.length == size:
+				if err != nil || !bytes.Equal(got.Bytes(), replaced) || f.Version().Seqnum != 2 {
+					t.Errorf("%d bytes of version %v: %v", got.Len(), f.Version(), err)
+				}
+			case c.after == 0:
+				if !errors.Is(err, ErrNotEnoughShares) || got.Len() > 0 {
+					t.Errorf("%d bytes, %v", got.Len(), err)
+				}
+			default:
+				if err != nil && !errors.Is(err, ErrNotEnoughShares) || !bytes.HasPrefix(old, got.Bytes()) || err == nil && got.Len() < size {
+					t.Errorf("%d bytes, %v", got.Len(), err)
+				}
+			}
+		})
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// A server that is slow is waited for once, not with every piece of a large file.
+func TestSlowServerIsDemoted(t *testing.T) {
+	const k, n, size = 2, 4, 60 * 131072
+	g := newTestGrid(t, n)
+	file := createMDMF(t, g.store(t, Options{Needed: k, Happy: n, Total: n}), testContents(size))
+	s := g.store(t, Options{Needed: k, Happy: n, Total: n, Patience: time.Second})
+	f, err := s.Open(ctx, file.Read())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hung atomic.Int64
+	slow := f.survey.of(f.version.prefix)[0]
+	g.tests[f.survey.servers[slow.server].ID].set(func(s *testServer) {
+		s.hangReads = true
+		s.asked = func(bool) { hung.Add(1) }
+	})
+	var b bytes.Buffer
+	if err := f.WriteRange(ctx, &b, 0, size); err != nil || !bytes.Equal(b.Bytes(), testContents(size)) {
+		t.Fatal(err)
+	}
+	if hung.Load() > 2 { // of four
+		t.Errorf("a server that hangs was asked %d times", hung.Load())
 	}
 }

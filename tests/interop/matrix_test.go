@@ -2,6 +2,10 @@ package interop
 
 import (
 	"bytes"
+	crand "crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,6 +17,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"warren/node/mutable"
 )
 
 // body returns n bytes that differ for every seed and are the same each time.
@@ -133,6 +139,7 @@ func exchange(t *testing.T, seed uint64, from, to *WebClient) {
 	if got := string(from.Must(t, "GET", "/uri/"+url.PathEscape(m), nil)); got != "second, and longer than the first" {
 		t.Errorf("read %q", got)
 	}
+	exchangeMDMF(t, seed, from, to)
 	// Immutable directories: the same children give the same cap.
 	file := string(from.Must(t, "PUT", "/uri", bytes.NewReader(body(99, 3000))))
 	children := fmt.Sprintf(`{"content": ["filenode", {"ro_uri": %q, "metadata": {"k": 1}}]}`, file)
@@ -143,6 +150,94 @@ func exchange(t *testing.T, seed uint64, from, to *WebClient) {
 	got := to.Must(t, "GET", "/uri/"+url.PathEscape(a)+"/content", nil)
 	if !bytes.Equal(got, body(99, 3000)) {
 		t.Error("the immutable directory's file differs")
+	}
+}
+
+// exchangeMDMF is put, get, ranges and changes in place of MDMF files, and MDMF
+// directories; and the same private key makes the same caps.
+func exchangeMDMF(t *testing.T, seed uint64, from, to *WebClient) {
+	want := body(seed+50, 500_000)
+	c := string(from.Must(t, "PUT", "/uri?format=MDMF", bytes.NewReader(want)))
+	at := "/uri/" + url.PathEscape(c)
+	readonly := "/uri/" + url.PathEscape(string(from.Must(t, "GET", at+"?t=readonly-uri", nil)))
+	read := func(path string) {
+		t.Helper()
+		for who, client := range map[string]*WebClient{"from": from, "to": to} {
+			if got := client.Must(t, "GET", path, nil); !bytes.Equal(got, want) {
+				t.Fatalf("%s reads %d other bytes", who, len(got))
+			}
+			b, code, err := client.DoRange(path, "bytes=131000-262200")
+			if err != nil || code != 206 || !bytes.Equal(b, want[131000:262201]) {
+				t.Errorf("%s reads a range of %d bytes: %d, %v", who, len(b), code, err)
+			}
+		}
+	}
+	read(at)
+	for i, client := range []*WebClient{to, from, to} {
+		data := body(seed+60+uint64(i), 140_000)
+		offset := []int{100, len(want) - 7, 200_001}[i]
+		if got := string(client.Must(t, "PUT", fmt.Sprintf("%s?offset=%d", at, offset), bytes.NewReader(data))); got != c {
+			t.Error("a changed file got another cap")
+		}
+		want = splice(want, &offset, data)
+		read(readonly)
+	}
+	want = body(seed+70, 300_000)
+	to.Must(t, "PUT", at, bytes.NewReader(want))
+	read(at)
+	for i, client := range []*WebClient{from, to} {
+		var meta []json.RawMessage
+		if err := json.Unmarshal(client.Must(t, "GET", at+"?t=json", nil), &meta); err != nil {
+			t.Fatal(err)
+		}
+		var props struct {
+			Format string
+			Size   int
+			Verify string `json:"verify_uri"`
+		}
+		if err := json.Unmarshal(meta[1], &props); err != nil || props.Format != "MDMF" || props.Size != len(want) || !strings.HasPrefix(props.Verify, "URI:MDMF-Verifier:") {
+			t.Errorf("%d: %+v, %v", i, props, err)
+		}
+	}
+
+	dir := string(from.Must(t, "POST", "/uri?t=mkdir&format=MDMF", nil))
+	if !strings.HasPrefix(dir, "URI:DIR2-MDMF:") {
+		t.Fatal("another kind of directory")
+	}
+	in := "/uri/" + url.PathEscape(dir)
+	for i, client := range []*WebClient{from, to, from, to} {
+		client.Must(t, "PUT", fmt.Sprintf("%s/file%d?format=MDMF", in, i), strings.NewReader(fmt.Sprint("contents ", i)))
+	}
+	to.Must(t, "POST", in+"?t=mkdir&name=sub&format=MDMF", nil)
+	from.Must(t, "PUT", in+"/sub/deep", strings.NewReader("deep"))
+	for who, client := range map[string]*WebClient{"from": from, "to": to} {
+		for path, text := range map[string]string{"/file0": "contents 0", "/file3": "contents 3", "/sub/deep": "deep"} {
+			if got := string(client.Must(t, "GET", in+path, nil)); got != text {
+				t.Errorf("%s reads %q at %s", who, got, path)
+			}
+		}
+	}
+
+	for i, format := range []string{"SDMF", "MDMF"} {
+		private, err := rsa.GenerateKey(crand.Reader, 2048)
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, err := mutable.ImportKey(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := string(from.Must(t, "PUT", "/uri?format="+format+"&private-key="+base64.URLEncoding.EncodeToString(der), strings.NewReader("of this key")))
+		if want := []string{key.Cap().Text(), key.MDMFCap().Text()}[i]; made != want {
+			t.Errorf("%s: the caps of a given key differ", format)
+		}
+		if got := string(to.Must(t, "GET", "/uri/"+url.PathEscape(made), nil)); got != "of this key" {
+			t.Errorf("read %q", got)
+		}
 	}
 }
 
