@@ -29,7 +29,10 @@ type target struct {
 
 // placement is who holds and who takes which share of one file.
 type placement struct {
-	client  *Client
+	client *Client
+	// The file's encoding, and how many servers make it happy: Config's in an upload.
+	needed, happy, total int
+
 	si      caps.StorageIndex
 	size    uint64 // of a share
 	targets []*target
@@ -49,9 +52,9 @@ type placement struct {
 // room at once, since most files are new. Servers in avoid failed before. Keep is
 // the placement's.
 func (c *Client) place(ctx context.Context, si caps.StorageIndex, size uint64, avoid map[string]error, keep bool) (*placement, error) {
-	p := &placement{client: c, si: si, size: size, keep: keep}
+	p := &placement{client: c, needed: c.cfg.Needed, happy: c.cfg.Happy, total: c.cfg.Total, si: si, size: size, keep: keep}
 	for _, s := range c.cfg.Servers.Permuted(si) {
-		if len(p.targets) == 2*c.cfg.Total {
+		if len(p.targets) == 2*p.total {
 			break
 		}
 		if err := avoid[s.ID]; err != nil {
@@ -86,7 +89,7 @@ func (p *placement) replace(ctx context.Context, avoid map[string]error) error {
 	}
 	var more []*target
 	for _, s := range p.client.cfg.Servers.Permuted(p.si) {
-		if !known[s.ID] && working < 2*p.client.cfg.Total {
+		if !known[s.ID] && working < 2*p.total {
 			more = append(more, p.add(s))
 			working++
 		}
@@ -218,7 +221,7 @@ func (p *placement) query(ctx context.Context, t *target) {
 		return
 	}
 	for _, share := range shares {
-		if share >= 0 && share < p.client.cfg.Total {
+		if share >= 0 && share < p.total {
 			t.held[share] = true
 		}
 	}
@@ -248,7 +251,7 @@ func (p *placement) wanted() map[string][]int {
 	}
 	wanted := map[string][]int{}
 	held := p.holdings()
-	for share, id := range grid.PlaceExcept(writable, readonly, p.client.cfg.Total, held, p.barred) {
+	for share, id := range grid.PlaceExcept(writable, readonly, p.total, held, p.barred) {
 		if !held[id][share] {
 			wanted[id] = append(wanted[id], share)
 		}
@@ -304,7 +307,7 @@ func (p *placement) allocate(ctx context.Context, t *target, shares []int) {
 func (p *placement) request(ctx context.Context, t *target, asked map[int]bool) error {
 	already, allocated, err := t.Client.CreateImmutable(ctx, p.si, t.upload, t.lease, slices.Sorted(maps.Keys(asked)), p.size)
 	for _, share := range already { // all that it holds, asked for or not
-		if share >= 0 && share < p.client.cfg.Total && !p.barred[t.ID][share] {
+		if share >= 0 && share < p.total && !p.barred[t.ID][share] {
 			t.held[share] = true
 			delete(asked, share)
 		}
@@ -359,12 +362,11 @@ func (p *placement) holdings() grid.Holdings {
 
 // unhappy is the error for these holdings, or nil if they suffice.
 func (p *placement) unhappy(h grid.Holdings) error {
-	cfg := p.client.cfg
 	got := grid.Happiness(h)
-	if got >= cfg.Happy {
+	if got >= p.happy {
 		return nil
 	}
-	e := &UnhappyError{Happy: cfg.Happy, Got: got, Servers: p.asked, Needed: cfg.Needed, Total: cfg.Total, Last: p.last}
+	e := &UnhappyError{Happy: p.happy, Got: got, Servers: p.asked, Needed: p.needed, Total: p.total, Last: p.last}
 	for _, t := range p.targets {
 		switch {
 		case t.err != nil:

@@ -128,7 +128,7 @@ func (ps *pusher) room(ctx context.Context, size int) ([][]byte, error) {
 		slack = ps.slack
 	}
 	ps.stripe++
-	taken := make([]*buffer, ps.p.client.cfg.Total)
+	taken := make([]*buffer, ps.p.total)
 	out := make([][]byte, len(taken))
 	for i := range taken {
 		b, err := ps.take(ctx)

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"warren/node/caps"
-	"warren/node/erasure"
 	"warren/node/grid"
 )
 
@@ -101,9 +100,10 @@ var errNoRoom = errors.New("no connected server has room for them: connect more 
 // run makes attempts for as long as there are shares missing and something new has
 // been learnt: of servers that fail, of shares that are not what they seemed to be.
 func (r *repair) run(ctx context.Context) error {
-	for {
+	for first := true; ; first = false {
 		failed, barred := maps.Clone(r.failed), count(r.barred)
-		if err := r.attempt(ctx); err != nil {
+		err := r.attempt(ctx)
+		if err != nil && first {
 			return err
 		}
 		for _, s := range r.servers {
@@ -115,6 +115,10 @@ func (r *repair) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		r.health.set(r.good)
+		if err != nil { // what was made before stands
+			r.last = err
+			return nil
+		}
 		if r.health.missing() == 0 || len(r.failed) == len(failed) && count(r.barred) == barred {
 			return nil
 		}
@@ -249,7 +253,8 @@ func (r *repair) bad(id string, share int, why error) {
 // place asks for room for what is missing: the holders and the first 2n servers in
 // permuted order take part.
 func (r *repair) place(ctx context.Context, size uint64) (*placement, error) {
-	p := &placement{client: r.c.like(r.v.Needed, r.v.Total), si: r.v.Index, size: size, barred: r.barred}
+	// Any share that is placed is worth it: the happiness of the rest is no condition.
+	p := &placement{client: r.c, needed: r.v.Needed, happy: 1, total: r.v.Total, si: r.v.Index, size: size, barred: r.barred}
 	for i, s := range r.servers {
 		if r.failed[s.ID] != nil || i >= 2*r.v.Total && len(r.good[s.ID]) == 0 {
 			continue
@@ -286,13 +291,6 @@ func (r *repair) place(ctx context.Context, size uint64) (*placement, error) {
 		}
 	}
 	return p, nil
-}
-
-// like is a Client for files of another encoding, which takes what it gets.
-func (c *Client) like(k, n int) *Client {
-	cfg := c.cfg
-	cfg.Needed, cfg.Happy, cfg.Total = k, 1, n
-	return &Client{cfg: cfg, busy: map[caps.StorageIndex]chan struct{}{}, coders: map[[2]int]*erasure.Coder{}}
 }
 
 // same sees to it that the shares which were made are those of this file. A UEB
