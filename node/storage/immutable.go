@@ -251,13 +251,7 @@ func (s *Server) discard(u *upload) error {
 // dropStale drops uploads that were left alone for too long. It runs when
 // somebody asks for room, or how much there is: until then they are in nobody's way.
 func (s *Server) dropStale() {
-	s.mu.Lock()
-	var all []*upload
-	for _, u := range s.uploads {
-		all = append(all, u)
-	}
-	s.mu.Unlock()
-	for _, u := range all {
+	for _, u := range s.underWay() {
 		if !u.mu.TryLock() {
 			continue // it is being written to; nobody waits for its disk here
 		}

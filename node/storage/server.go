@@ -45,11 +45,13 @@ type Server struct {
 	tallies tallies
 
 	mu sync.Mutex
-	// mu guards uploads and promised; it is held for no I/O.
+	// mu guards what follows; it is held for no I/O.
 	uploads map[bucket]*upload
 	// promised is the sum of the sizes of the uploads, and of writes under way: it
 	// counts as used, so that what is accepted also fits.
 	promised uint64
+	// barren is when no upload was found that did not get on.
+	barren time.Time
 }
 
 type bucket struct {
@@ -78,14 +80,8 @@ func NewServer(backend Backend, opt Options) *Server {
 // Close drops the uploads in progress and closes the backend, if it can be. Calls that come later see a server that
 // has forgotten them, as after a restart.
 func (s *Server) Close() error {
-	s.mu.Lock()
-	var all []*upload
-	for _, u := range s.uploads {
-		all = append(all, u)
-	}
-	s.mu.Unlock()
 	var errs []error
-	for _, u := range all {
+	for _, u := range s.underWay() {
 		errs = append(errs, s.drop(u))
 	}
 	if c, ok := s.backend.(io.Closer); ok {
@@ -132,7 +128,7 @@ func (s *Server) available() (uint64, error) {
 		return 0, fmt.Errorf("storage: asking for free space: %w", err)
 	}
 	var yielding uint64
-	s.dawdlers(func(u *upload) { yielding += u.size })
+	s.dawdlers(s.underWay(), func(u *upload) { yielding += u.size })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.unpromised(free + min(yielding, s.promised)), nil

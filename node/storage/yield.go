@@ -2,6 +2,7 @@ package storage
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 )
@@ -34,16 +35,16 @@ func due(size uint64, after time.Duration) uint64 {
 	return uint64(float64(size) * min(float64(after-lull)/float64(slowest), 1))
 }
 
-// dawdlers visits the uploads that do not get on, the largest first, each while
-// nobody writes to it.
-func (s *Server) dawdlers(visit func(*upload)) {
+// underWay lists the uploads.
+func (s *Server) underWay() []*upload {
 	s.mu.Lock()
-	var all []*upload
-	for _, u := range s.uploads {
-		all = append(all, u)
-	}
-	s.mu.Unlock()
-	slices.SortFunc(all, func(a, b *upload) int { return cmp.Compare(b.size, a.size) })
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Values(s.uploads))
+}
+
+// dawdlers visits those of the uploads that do not get on, each while nobody writes
+// to it.
+func (s *Server) dawdlers(all []*upload, visit func(*upload)) {
 	now := s.opt.Now()
 	for _, u := range all {
 		if !u.mu.TryLock() {
@@ -67,22 +68,34 @@ func (s *Server) yield(places int, bytes uint64) bool {
 	if err != nil || bytes > 1<<62 {
 		return false
 	}
+	now := s.opt.Now()
 	s.mu.Lock()
+	if since := now.Sub(s.barren); since >= 0 && since < time.Second {
+		s.mu.Unlock()
+		return false // many ask, and nobody has had the time to dawdle
+	}
 	places -= max(0, maxUploads-len(s.uploads))
 	missing := int64(bytes) - int64(min(s.unpromised(free), 1<<62))
 	s.mu.Unlock()
 	if places <= 0 && missing <= 0 {
 		return false // it is not for want of room
 	}
-	offered, room := 0, int64(0)
-	s.dawdlers(func(u *upload) {
-		offered++
+	var offered []*upload
+	room := int64(0)
+	s.dawdlers(s.underWay(), func(u *upload) {
+		offered = append(offered, u)
 		room += int64(min(u.size, 1<<40)) // a sum that cannot wrap
 	})
-	if offered < places || room < missing {
+	if len(offered) == 0 {
+		s.mu.Lock()
+		s.barren = now
+		s.mu.Unlock()
+	}
+	if len(offered) < places || room < missing {
 		return false
 	}
-	s.dawdlers(func(u *upload) {
+	slices.SortFunc(offered, func(a, b *upload) int { return cmp.Compare(b.size, a.size) })
+	s.dawdlers(offered, func(u *upload) {
 		if places <= 0 && missing <= 0 {
 			return
 		}
