@@ -4,7 +4,7 @@
 // read (File) and changed in place (Update).
 //
 // Call New for a Store, then Create, Read, Open, Version, Overwrite, Modify and
-// Update. The Store asks its Servers for the connected storage servers, surveys the
+// Update, Check, CheckAndRepair and Repair (check.go). The Store asks its Servers for the connected storage servers, surveys the
 // shares that they hold (survey.go), and believes nothing of a share before the RSA
 // signature over its header fits the capability's fingerprint. The pure parts are
 // the share layouts (layout.go), encoding (encode.go) and placement (plan.go);

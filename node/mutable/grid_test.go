@@ -33,6 +33,8 @@ type testServer struct {
 	writes    int
 	advised   int // advisories of corruption
 	hangReads bool
+	noLease   bool  // refuses leases
+	leased    int   // calls of AddLease
 	cost      *cost // counts, when it is not nil
 }
 
@@ -123,6 +125,15 @@ func (s *testServer) readSlot(ctx context.Context, si caps.StorageIndex, shares 
 func (s *testServer) AdviseCorrupt(ctx context.Context, kind storage.ShareKind, si caps.StorageIndex, share int, reason string) error {
 	s.set(func(s *testServer) { s.advised++ })
 	return s.Client.AdviseCorrupt(ctx, kind, si, share, reason)
+}
+
+func (s *testServer) AddLease(ctx context.Context, si caps.StorageIndex, lease storage.LeaseSecrets) error {
+	refuse := false
+	s.set(func(s *testServer) { s.leased, refuse = s.leased+1, s.noLease })
+	if refuse {
+		return storage.ErrNoSpace
+	}
+	return s.Client.AddLease(ctx, si, lease)
 }
 
 func (s *testServer) ReadTestWrite(ctx context.Context, si caps.StorageIndex, secrets storage.SlotSecrets, tw map[int]storage.TestWrite, read []storage.ReadVector) (bool, map[int][][]byte, error) {

@@ -39,6 +39,9 @@ type writing struct {
 	reads  bool    // change wants the old contents
 	splice *splice // what change does, while it may be done in place
 
+	republish bool // what change makes is written also when it is there already
+	force     bool // newer versions that cannot be read are replaced
+
 	// What earlier attempts left behind.
 	ours     map[prefix]bool // versions that we sent to at least one server
 	base     *memory         // what the last of them that arrived was built on
@@ -124,8 +127,10 @@ func (w *writing) attempt(ctx context.Context) error {
 		return err
 	}
 	newer := v.newer(best)
-	if err := w.mayReplace(v, append(v.damaged(best), newer...)); err != nil {
-		return err
+	if !w.force {
+		if err := w.mayReplace(v, append(v.damaged(best), newer...)); err != nil {
+			return err
+		}
 	}
 	var k, n int
 	if best != nil {
@@ -152,7 +157,7 @@ func (w *writing) attempt(ctx context.Context) error {
 		return err
 	}
 	if w.reads && (text == nil || bytes.Equal(text, old)) {
-		if best != nil && w.settled(v, best.prefix, nil) {
+		if best != nil && (!w.republish || w.ours[best.prefix]) && w.settled(v, best.prefix, nil) {
 			return nil
 		}
 		// What was wanted is in it, perhaps since a write of ours, now or in an

@@ -85,16 +85,18 @@ const (
 // survey is what the servers said of one file, Tahoe's servermap. One goroutine
 // uses it; ask starts others and waits for them.
 type survey struct {
-	store   *Store
-	id      identity
-	servers []grid.Server // in permuted order
-	state   []answer
-	shares  []*share
-	bad     []slot             // shares that are there and cannot be believed
-	dropped map[slotKey]prefix // what drop took out, so that asking again does not bring it back
-	moved   bool               // since forget, a slot of dropped turned out to hold another version
-	problem error              // the last failure, for messages
-	foreign error              // why a share that may well be intact is among bad
+	store    *Store
+	id       identity
+	servers  []grid.Server // in permuted order
+	state    []answer
+	shares   []*share
+	bad      []slot             // shares that are there and cannot be believed
+	dropped  map[slotKey]prefix // what drop took out, so that asking again does not bring it back
+	moved    bool               // since forget, a slot of dropped turned out to hold another version
+	problem  error              // the last failure, for messages
+	foreign  error              // why a share that may well be intact is among bad
+	why      map[slotKey]error  // what is wrong with those of bad
+	failures map[int]error      // by server
 
 	mu       sync.Mutex // guards what follows, which the questions share
 	publicDR []byte     // the file's public key, once a share gave it
@@ -107,6 +109,7 @@ func (s *Store) survey(id identity) *survey {
 	return &survey{
 		store: s, id: id, servers: servers,
 		state: make([]answer, len(servers)), dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
+		why: map[slotKey]error{}, failures: map[int]error{},
 	}
 }
 
@@ -115,6 +118,7 @@ func (v *survey) again() *survey {
 	return &survey{
 		store: v.store, id: v.id, servers: v.servers,
 		state: make([]answer, len(v.servers)), dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
+		why: map[slotKey]error{}, failures: map[int]error{},
 	}
 }
 
@@ -133,8 +137,12 @@ type reply struct {
 	// foreign is why some of bad are not ours to read: of another format, or too
 	// large. That is no damage.
 	foreign error
+	why     map[int]error // what is wrong with those of bad, by number
 	err     error
 }
+
+// isForeign says that a share may be intact, but is not ours to read.
+func isForeign(err error) bool { return errors.Is(err, errVersion) || errors.Is(err, ErrTooLarge) }
 
 // askForReading asks servers in permuted order until the newest version can be
 // read: twice k at first, since up to k of them may be stale, and more while
@@ -213,13 +221,16 @@ func (v *survey) ask(ctx context.Context, size uint64, all bool) error {
 // take adds a reply.
 func (v *survey) take(r reply) {
 	if r.err != nil {
-		v.state[r.server], v.problem = failed, r.err
+		v.state[r.server], v.problem, v.failures[r.server] = failed, r.err, r.err
 		return
 	}
 	if r.foreign != nil {
 		v.foreign = r.foreign
 	}
 	v.state[r.server] = answered
+	for num, err := range r.why {
+		v.why[slotKey{r.server, num}] = err
+	}
 	v.shares = slices.DeleteFunc(v.shares, func(s *share) bool { return s.server == r.server })
 	v.bad = append(slices.DeleteFunc(v.bad, func(s slot) bool { return s.server == r.server }), r.bad...)
 	for _, s := range r.shares {
@@ -340,7 +351,7 @@ func (v *survey) missing() error {
 
 // query asks one server for the heads of the shares that it holds.
 func (v *survey) query(ctx context.Context, server int, size uint64) reply {
-	r := reply{server: server}
+	r := reply{server: server, why: map[int]error{}}
 	client := v.servers[server].Client
 	got, err := client.ReadSlot(ctx, v.id.index, nil, []storage.ReadVector{{Offset: 0, Size: size}})
 	if errors.Is(err, storage.ErrNoShare) {
@@ -359,10 +370,11 @@ func (v *survey) query(ctx context.Context, server int, size uint64) reply {
 		switch {
 		case err == nil:
 			r.shares = append(r.shares, s)
-		case errors.Is(err, errVersion), errors.Is(err, ErrTooLarge):
-			r.foreign = err
+		case isForeign(err):
+			r.foreign, r.why[num] = err, err
 			r.bad = append(r.bad, badSlot(server, num, vectors[0]))
 		case errors.Is(err, errShare):
+			r.why[num] = err
 			r.bad = append(r.bad, badSlot(server, num, vectors[0]))
 		default:
 			return reply{server: server, err: err}
@@ -470,5 +482,5 @@ func (v *survey) drop(s *share) {
 // lose forgets a share whose server stopped answering.
 func (v *survey) lose(s *share, err error) {
 	v.shares = slices.DeleteFunc(v.shares, func(o *share) bool { return o == s })
-	v.state[s.server], v.problem = failed, err
+	v.state[s.server], v.problem, v.failures[s.server] = failed, err, err
 }
