@@ -177,7 +177,7 @@ func numbered(prefix, n byte) caps.StorageIndex { return caps.StorageIndex{prefi
 
 func TestPowerCutImmutable(t *testing.T) {
 	c := newCut(t)
-	for i := range 64 {
+	for i := range 48 {
 		// Of sizes that put leases across the borders of sectors.
 		a, b := numbered(0, 0), numbered(byte(i)*5, 1)
 		c.through([]op{
