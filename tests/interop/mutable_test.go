@@ -5,8 +5,11 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +45,7 @@ type peerJob struct {
 	Contents []byte            `json:"contents,omitempty"`
 	Offset   *int              `json:"offset,omitempty"` // where Contents go; nil: instead of what is there
 	Entries  map[string]string `json:"entries,omitzero"`
+	Check    bool              `json:"check,omitempty"`
 }
 
 type peerServer struct {
@@ -57,24 +61,27 @@ type peerAnswer struct {
 		Write, Read string
 		Metadata    map[string]any
 	}
-	Servers []map[int][]byte
+	Checks   []mutableCheck // without and with verify
+	Repaired bool
+	Servers  []map[int][]byte
+}
+
+// mutableCheck is a check's result as both programs count it.
+type mutableCheck struct {
+	Healthy, Recoverable                     bool
+	Happiness, Good, Wrong, Hosts            int
+	Needed, Expected                         int
+	Recoverables, Unrecoverables, Responding int
+	Corrupt                                  int
+	Summary                                  string
+	Sharemap                                 map[string]int
 }
 
 // tahoe runs the job on the real Tahoe and puts the shares that it left back.
 func (s slots) tahoe(t *testing.T, file caps.MutableWrite, job peerJob) peerAnswer {
 	t.Helper()
-	ctx, si := context.Background(), file.StorageIndex()
-	writeKey, _ := keysOf(file)
-	for _, srv := range s {
-		got, err := srv.Client.ReadSlot(ctx, si, nil, []storage.ReadVector{{Size: 1 << 26}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := peerServer{Seed: hex.EncodeToString(srv.LeaseSeed), Shares: map[int][]byte{}}
-		for n, v := range got {
-			p.Shares[n] = v[0]
-		}
-		job.Servers = append(job.Servers, p)
+	for i, shares := range s.all(t, file) {
+		job.Servers = append(job.Servers, peerServer{Seed: hex.EncodeToString(s[i].LeaseSeed), Shares: shares})
 	}
 	in, err := json.Marshal(job)
 	if err != nil {
@@ -88,18 +95,46 @@ func (s slots) tahoe(t *testing.T, file caps.MutableWrite, job peerJob) peerAnsw
 	if err := json.Unmarshal([]byte(text), &out); err != nil {
 		t.Fatal(err)
 	}
-	for i, shares := range out.Servers {
-		secrets := storage.SlotSecrets{WriteEnabler: taghash.SSKWriteEnabler(writeKey, s[i].LeaseSeed)}
+	s.set(t, file, out.Servers)
+	return out
+}
+
+// all reads a file's shares, by server.
+func (s slots) all(t *testing.T, file caps.MutableWrite) []map[int][]byte {
+	t.Helper()
+	list := make([]map[int][]byte, len(s))
+	for i, srv := range s {
+		got, err := srv.Client.ReadSlot(t.Context(), file.StorageIndex(), nil, []storage.ReadVector{{Size: 1 << 26}})
+		if err != nil && !errors.Is(err, storage.ErrNoShare) {
+			t.Fatal(err)
+		}
+		list[i] = map[int][]byte{}
+		for n, v := range got {
+			list[i][n] = v[0]
+		}
+	}
+	return list
+}
+
+// set makes them what is given.
+func (s slots) set(t *testing.T, file caps.MutableWrite, servers []map[int][]byte) {
+	t.Helper()
+	writeKey, _ := keysOf(file)
+	now := s.all(t, file)
+	for i, shares := range servers {
 		tw := map[int]storage.TestWrite{}
+		for n := range now[i] {
+			tw[n] = storage.TestWrite{NewLength: new(uint64)}
+		}
 		for n, b := range shares {
 			length := uint64(len(b))
 			tw[n] = storage.TestWrite{Write: []storage.WriteVector{{Data: b}}, NewLength: &length}
 		}
-		if wrote, _, err := s[i].Client.ReadTestWrite(ctx, si, secrets, tw, nil); err != nil || !wrote {
-			t.Fatalf("putting Tahoe's shares back: %v %v", wrote, err)
+		secrets := storage.SlotSecrets{WriteEnabler: taghash.SSKWriteEnabler(writeKey, s[i].LeaseSeed)}
+		if wrote, _, err := s[i].Client.ReadTestWrite(t.Context(), file.StorageIndex(), secrets, tw, nil); err != nil || !wrote {
+			t.Fatalf("putting shares: %v %v", wrote, err)
 		}
 	}
-	return out
 }
 
 // keysOf is a writecap's key, and its readcap.
@@ -199,6 +234,87 @@ func splice(old []byte, offset *int, data []byte) []byte {
 	copy(b, old)
 	copy(b[*offset:], data)
 	return b
+}
+
+// TestMutableCheck: what befalls a file is counted by us as by Tahoe, and what Tahoe
+// repaired is healthy to us.
+func TestMutableCheck(t *testing.T) {
+	NeedPeers(t)
+	t.Parallel()
+	ctx := context.Background()
+	const k, n = 3, 5
+	for _, format := range []mutable.Format{mutable.SDMF, mutable.MDMF} {
+		for name, befall := range map[string]func(servers []map[int][]byte, old []map[int][]byte){
+			"nothing": func(_, _ []map[int][]byte) {},
+			"two shares are gone": func(servers, _ []map[int][]byte) {
+				clear(servers[0])
+				clear(servers[3])
+			},
+			"two servers are stale, one is empty": func(servers, old []map[int][]byte) {
+				servers[1], servers[2] = old[1], old[2]
+				clear(servers[0])
+			},
+			"a block is damaged": func(servers, _ []map[int][]byte) {
+				for _, b := range servers[4] {
+					b[len(b)-2000] ^= 1 // of SDMF in the block, of MDMF in the last one
+				}
+			},
+			"nothing can be recovered": func(servers, _ []map[int][]byte) {
+				for i := range 3 {
+					clear(servers[i])
+				}
+			},
+		} {
+			t.Run(format.String()+" "+name, func(t *testing.T) {
+				s := newSlots(t, n)
+				store := mutableStore(t, s, k, 1, n)
+				file, err := store.Create(ctx, mutable.Kind{Format: format}, func(caps.MutableWrite) ([]byte, error) { return body(1, 100), nil })
+				if err != nil {
+					t.Fatal(err)
+				}
+				old := s.all(t, file)
+				if err := store.Overwrite(ctx, file, body(2, 150_000)); err != nil {
+					t.Fatal(err)
+				}
+				shares := s.all(t, file)
+				befall(shares, old)
+				s.set(t, file, shares)
+				var ours []mutableCheck
+				for _, verify := range []bool{false, true} {
+					h, err := store.Check(ctx, file, mutable.CheckOptions{Verify: verify})
+					if err != nil {
+						t.Fatal(err)
+					}
+					a := mutableCheck{
+						Healthy: h.Healthy(), Recoverable: h.Recoverable(), Happiness: h.Happiness(), Good: h.Good(), Wrong: h.Wrong(), Hosts: h.Hosts(),
+						Recoverables: h.RecoverableVersions(), Unrecoverables: h.UnrecoverableVersions(), Responding: len(h.Responding),
+						Corrupt: len(h.Corrupt), Summary: h.Summary(), Sharemap: map[string]int{},
+					}
+					a.Needed, a.Expected = h.Encoding()
+					for share, servers := range h.Sharemap() {
+						a.Sharemap[share] = len(servers)
+					}
+					ours = append(ours, a)
+				}
+				out := s.tahoe(t, file, peerJob{Write: file.Text(), K: k, N: n, Check: true})
+				if len(out.Checks) != len(ours) {
+					t.Fatalf("%d checks", len(out.Checks))
+				}
+				for i, theirs := range out.Checks {
+					// Behind that follow the servers' names, which here differ.
+					theirs.Summary, _, _ = strings.Cut(theirs.Summary, " Corrupt Shares:")
+					ours[i].Summary, _, _ = strings.Cut(ours[i].Summary, " Corrupt Shares:")
+					if !reflect.DeepEqual(ours[i], theirs) {
+						t.Errorf("verify %v: ours %+v, Tahoe's %+v", i == 1, ours[i], theirs)
+					}
+				}
+				h, err := store.Check(ctx, file, mutable.CheckOptions{Verify: true})
+				if err != nil || out.Repaired && !h.Healthy() || out.Repaired != (ours[1].Recoverable && (!ours[1].Healthy || ours[1].Corrupt > 0)) {
+					t.Errorf("Tahoe repaired %v, and we find %s: %v", out.Repaired, h.Summary(), err)
+				}
+			})
+		}
+	}
 }
 
 // TestDirectories: the real Tahoe lists a directory that we made and adds to it,

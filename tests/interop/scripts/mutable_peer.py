@@ -4,7 +4,8 @@ Reads a job from standard input: {"write": cap, "k": k, "n": n, "servers":
 [{"seed": hex, "shares": {number: base64}}], "contents": base64, perhaps with
 "offset": n, or "entries": {name: cap}}. Tahoe reads and verifies the file, or lists
 the directory, then overwrites it, or the part of it from the offset on, or sets the
-entries. Prints what it saw and the shares as they are then.
+entries; or, with "check", it checks the file, verifies it, and repairs it. Prints what
+it saw and the shares as they are then.
 """
 
 import base64
@@ -15,14 +16,15 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "vectors"))
 
 from twisted.internet import defer, task
+from zope.interface import classImplements
 
 from allmydata.client import SecretHolder
-from allmydata.interfaces import SDMF_VERSION
+from allmydata.interfaces import IDisplayableServer, SDMF_VERSION
 from allmydata.monitor import Monitor
 from allmydata.mutable.publish import MutableData
 from allmydata.nodemaker import NodeMaker
 
-from gen_mutable import Broker, Server
+from gen_mutable import Broker, Server, Slots
 
 
 def b64(b):
@@ -41,7 +43,16 @@ def main(_reactor):
                       {"k": job["k"], "n": job["n"]}, SDMF_VERSION, None)
     node = maker.create_from_cap(job["write"].encode("ascii"))
     out = {}
-    if "entries" in job:
+    if job.get("check"):
+        classImplements(Server, IDisplayableServer)
+        Slots.advise_corrupt_share = lambda self, *a: defer.succeed(None)
+        out["checks"] = []
+        for verify in (False, True):
+            r = yield maker.create_from_cap(job["write"].encode("ascii")).check(Monitor(), verify=verify)
+            out["checks"].append(account(r))
+        r = yield maker.create_from_cap(job["write"].encode("ascii")).check_and_repair(Monitor(), verify=True)
+        out["repaired"] = r.get_repair_attempted() and r.get_repair_successful()
+    elif "entries" in job:
         children = yield node.list()
         out["listed"] = {name: {"write": (c.get_write_uri() or b"").decode("utf-8"),
                                 "read": (c.get_readonly_uri() or b"").decode("utf-8"), "metadata": m}
@@ -65,6 +76,17 @@ def main(_reactor):
             yield node.overwrite(data)
     out["servers"] = [{str(n): b64(b) for n, b in s.slots.shares.items()} for s in servers]
     json.dump(out, sys.stdout)
+
+
+def account(r):
+    return {
+        "healthy": r.is_healthy(), "recoverable": r.is_recoverable(), "happiness": r.get_happiness(),
+        "good": r.get_share_counter_good(), "wrong": r.get_share_counter_wrong(), "hosts": r.get_host_counter_good_shares(),
+        "needed": r.get_encoding_needed(), "expected": r.get_encoding_expected(),
+        "recoverables": r.get_version_counter_recoverable(), "unrecoverables": r.get_version_counter_unrecoverable(),
+        "corrupt": len(r.get_corrupt_shares()), "responding": len(r.get_servers_responding()),
+        "summary": r.get_summary(), "sharemap": {k: len(v) for k, v in r.get_sharemap().items()},
+    }
 
 
 def verify(node, smap):
