@@ -5,11 +5,13 @@
 // It is the first part of it:
 //
 //	GET    /                 the welcome page; ?t=json: introducers and servers
-//	PUT    /uri              store a file; ?format=SDMF a mutable one; ?t=mkdir a directory
+//	PUT    /uri              store a file; ?format=SDMF or MDMF a mutable one, of a
+//	                         given key with private-key=; ?t=mkdir a directory
 //	POST   /uri              ?t=upload (a form's field "file"), mkdir, mkdir-with-children, mkdir-immutable
 //	GET    /uri?uri=CAP      redirect to /uri/CAP
 //	GET    /uri/CAP[/PATH]   a file, with ranges (HEAD too); ?t=json, uri, readonly-uri
-//	PUT    /uri/CAP[/PATH]   store a file there; ?t=uri link a cap; ?t=mkdir
+//	PUT    /uri/CAP[/PATH]   store a file there; ?offset=N into a mutable one; ?t=uri
+//	                         link a cap; ?t=mkdir
 //	POST   /uri/CAP[/PATH]   ?t=mkdir, mkdir-with-children, mkdir-immutable, upload, uri, unlink;
 //	                         check, of immutable files and directories, by their verifycaps too
 //	DELETE /uri/CAP/PATH     unlink
