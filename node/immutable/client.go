@@ -73,6 +73,8 @@ type Client struct {
 	memoryUsed int // by the buffers of uploads
 
 	speeds speeds
+	// The buffers of downloads: blocks as they come, and segments of plaintext.
+	blocks, segments spare
 }
 
 // New checks cfg and makes a Client. It starts nothing.

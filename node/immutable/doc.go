@@ -42,8 +42,11 @@
 //
 // A File returns no byte that has not been proven against its capability. Upload
 // returns a capability only when shares stand, durably, on so many servers that
-// happiness is reached. Memory is bounded by a few segments and, when uploading,
-// three write buffers a share and 64 bytes a block for its hashes. A body that
+// happiness is reached. Memory is bounded: by a few segments, and, when uploading, by
+// two stripes (some MiB of all shares together, less for each of several uploads at
+// once) and 64 bytes a block for its hashes. A server that is behind holds up nobody
+// while there are buffers; one that has stalled is given up as soon as the others wait
+// for it and suffice, and replaced if they do not. A body that
 // must be read twice (to derive its key, or because its length is unknown) and
 // cannot be, is kept meanwhile in memory if it is small and else in an unlinked
 // 0600 file under Config.TempDir, encrypted with a key that never leaves memory: a

@@ -142,11 +142,14 @@ func (f *File) assemble(ctx context.Context, segment int) ([]byte, error) {
 	length, size := s.segmentLen(segment), s.blockLen(segment)
 	var data [][]byte
 	var hash [32]byte // of the segment
+	var mine lent
+	var used map[int][]byte
 	err := f.gather(ctx, s.k, s.k, size, func(ctx context.Context, r *remote) ([]byte, error) {
-		return r.block(ctx, segment)
+		return r.block(ctx, segment, &mine)
 	}, func(blocks map[int][]byte) (bad map[int]error, err error) {
 		// What is decoded from blocks that nobody has looked at yet may be anything,
 		// but the hashes of both together cost little more than one of them.
+		used = blocks
 		if data, err = f.coder.Decode(blocks); err != nil {
 			return nil, err
 		}
@@ -173,7 +176,8 @@ func (f *File) assemble(ctx context.Context, segment int) ([]byte, error) {
 		// of different files.
 		return nil, fmt.Errorf("%w: segment %d does not fit its crypttext hash", ErrMalformed, segment)
 	}
-	out := make([]byte, s.k*size)
+	out := f.c.segments.get(s.k * size)
+	defer mine.give(&f.c.blocks, used)
 	if f.sealed {
 		for i, b := range data {
 			copy(out[i*size:], b)

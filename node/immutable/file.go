@@ -161,7 +161,7 @@ func (f *File) WriteRange(ctx context.Context, w io.Writer, off, n int64) error 
 	defer wg.Wait()
 	defer cancel()
 	type result struct {
-		data []byte
+		e    *segmentEntry
 		took time.Duration
 		err  error
 	}
@@ -176,8 +176,8 @@ func (f *File) WriteRange(ctx context.Context, w io.Writer, off, n int64) error 
 			segment := next
 			wg.Go(func() {
 				started := time.Now()
-				data, err := f.segment(ctx, segment)
-				ch <- result{data, time.Since(started), err}
+				e, err := f.segment(ctx, segment)
+				ch <- result{e, time.Since(started), err}
 			})
 		}
 		got := <-pending[0]
@@ -194,10 +194,11 @@ func (f *File) WriteRange(ctx context.Context, w io.Writer, off, n int64) error 
 			window = max(window/2, 1)
 		}
 		start := uint64(i) * s.segmentSize
-		part := got.data[pos-start : min(end-start, uint64(len(got.data)))]
+		part := got.e.data[pos-start : min(end-start, uint64(len(got.e.data)))]
 		if _, err := w.Write(part); err != nil {
 			return err
 		}
+		f.release(got.e)
 		pos += uint64(len(part))
 	}
 	return nil
@@ -234,23 +235,30 @@ type segmentEntry struct {
 	data []byte
 	err  error
 	off  bool
+
+	// Guarded by File.mu: who reads data (at most: those who give up do not say so), and
+	// that it is no longer cached.
+	users int
+	gone  bool
 }
 
-// segment returns one segment's plaintext, which the caller must not change.
-func (f *File) segment(ctx context.Context, i int) ([]byte, error) {
+// segment returns one segment with its plaintext, which the caller must not change,
+// and lets go of by release.
+func (f *File) segment(ctx context.Context, i int) (*segmentEntry, error) {
 	for {
 		f.mu.Lock()
 		e := f.segs[i]
 		if e == nil {
-			e = &segmentEntry{done: make(chan struct{})}
+			e = &segmentEntry{done: make(chan struct{}), users: 1}
 			f.segs[i] = e
 			f.mu.Unlock()
 			e.data, e.err = f.assemble(ctx, i)
 			e.off = e.err != nil && ctx.Err() != nil
 			f.keep(i, e)
 			close(e.done)
-			return e.data, e.err
+			return e, e.err
 		}
+		e.users++
 		f.mu.Unlock()
 		select {
 		case <-e.done:
@@ -258,7 +266,7 @@ func (f *File) segment(ctx context.Context, i int) ([]byte, error) {
 			return nil, context.Cause(ctx)
 		}
 		if !e.off {
-			return e.data, e.err
+			return e, e.err
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -277,8 +285,21 @@ func (f *File) keep(i int, e *segmentEntry) {
 	f.recent = append(f.recent, i)
 	room := min(max(cachedBytes/int(f.shape.segmentSize), 2), cachedAtMost)
 	for len(f.recent) > room {
+		old := f.segs[f.recent[0]]
 		delete(f.segs, f.recent[0])
 		f.recent = f.recent[1:]
+		if old.gone = true; old.users == 0 {
+			f.c.segments.put(old.data)
+		}
+	}
+}
+
+// release says that a caller of segment is done with it.
+func (f *File) release(e *segmentEntry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e.users--; e.users == 0 && e.gone {
+		f.c.segments.put(e.data)
 	}
 }
 

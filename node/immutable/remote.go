@@ -257,7 +257,7 @@ func (r *remote) introduce(ctx context.Context) error {
 
 // block returns the block of one segment, not yet compared with its hash, and sees
 // to it that this and the segment's crypttext hash are known.
-func (r *remote) block(ctx context.Context, segment int) ([]byte, error) {
+func (r *remote) block(ctx context.Context, segment int, mine *lent) ([]byte, error) {
 	if err := r.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -265,7 +265,14 @@ func (r *remote) block(ctx context.Context, segment int) ([]byte, error) {
 	g, ctx := errgroup.WithContext(ctx)
 	var data []byte
 	g.Go(func() (err error) {
-		data, err = r.read(ctx, r.layout.blocks+uint64(segment)*uint64(s.blockSize()), uint64(s.blockLen(segment)))
+		at, size := r.layout.blocks+uint64(segment)*uint64(s.blockSize()), s.blockLen(segment)
+		if size <= smallRead || size > r.f.c.speeds.get(r.server.ID).piece {
+			data, err = r.read(ctx, at, uint64(size)) // in several pieces, or not worth it
+			return err
+		}
+		data, err = mine.read(&r.f.c.blocks, size, func(offer []byte) ([]byte, error) {
+			return r.read(storage.Into(ctx, offer), at, uint64(size))
+		})
 		return err
 	})
 	for tree, base := range map[int]uint64{crypttextTree: r.layout.crypttext, r.share: r.layout.blockHashes} {

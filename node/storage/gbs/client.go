@@ -243,6 +243,13 @@ func (c *Client) exchange(ctx context.Context, q call, moved func(), try *attemp
 			return nil, fmt.Errorf("gbs: an answer of the wrong type")
 		}
 	}
+	if resp.ContentLength > 0 && uint64(resp.ContentLength) <= q.limit {
+		if into := storage.Offered(ctx, uint64(resp.ContentLength)); into != nil {
+			a.body = into
+			_, err = io.ReadFull(&progress{r: resp.Body, moved: moved}, into)
+			return a, err
+		}
+	}
 	a.body, err = readBody(&progress{r: resp.Body, moved: moved}, resp.ContentLength, q.limit)
 	return a, err
 }
@@ -267,9 +274,14 @@ func readBody(r io.Reader, declared int64, limit uint64) ([]byte, error) {
 	if declared > 0 && uint64(declared) > limit {
 		return nil, fmt.Errorf("gbs: an answer larger than asked for")
 	}
+	if declared > 0 && declared <= block+block/16 {
+		b := make([]byte, declared)
+		_, err := io.ReadFull(r, b)
+		return b, err
+	}
 	var b bytes.Buffer
 	if declared > 0 {
-		b.Grow(int(min(declared, block)) + bytes.MinRead)
+		b.Grow(block + bytes.MinRead)
 	}
 	n, err := b.ReadFrom(io.LimitReader(r, int64(min(limit, math.MaxInt64-1))+1))
 	if err != nil {
