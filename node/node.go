@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"warren/node/caps"
 	"warren/node/config"
 	"warren/node/dirnode"
 	"warren/node/foolscap"
@@ -124,6 +125,10 @@ func (n *Node) open() (err error) {
 	if n.Slots, err = mutable.New(mutable.Options{
 		Servers: n.Grid, LeaseSecret: n.secrets.lease,
 		Needed: s.Client.Needed, Happy: s.Client.Happy, Total: s.Client.Total, KeyAhead: true,
+		RolledBack: func(si caps.StorageIndex, seen, found uint64) {
+			n.opts.Log.Warn("the servers show an older version of a mutable file or directory than before: they lost or hide the newer one, or those that have it are away; check it",
+				"storage_index", si.Text(), "seen", seen, "found", found)
+		},
 	}); err != nil {
 		return err
 	}

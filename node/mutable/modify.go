@@ -121,6 +121,9 @@ func (w *writing) attempt(ctx context.Context) error {
 		return err
 	}
 	w.notice(v)
+	if len(v.shares) > 0 {
+		v.alarm()
+	}
 	key := w.store.knownKey(w.id.writeKey)
 	best, old, key, err := w.open(ctx, v, key)
 	if err != nil {
@@ -167,7 +170,7 @@ func (w *writing) attempt(ctx context.Context) error {
 	if best != nil && !w.reads && w.ours[best.prefix] && w.settled(v, best.prefix, nil) {
 		return nil
 	}
-	if d, err = w.store.draft(w.id.format, key, v.highest(), k, n, text); err != nil {
+	if d, err = w.store.draft(w.id.format, key, v.latest(), k, n, text); err != nil {
 		return err
 	}
 	return w.send(ctx, v, d, best, newer, &memory{contents: old, k: k, n: n})

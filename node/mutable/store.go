@@ -104,6 +104,10 @@ type Options struct {
 	// Pause waits before attempt number n (from 1): a random time that grows from
 	// a fifth of a second to some ten seconds.
 	Pause func(ctx context.Context, n int) error
+	// RolledBack is called when the newest version in sight of a file is older than one
+	// that this Store has seen, and all servers were asked: those who kept the newer one
+	// lost it, hide it or are away. It may be called from several goroutines at once.
+	RolledBack func(si caps.StorageIndex, seen, found uint64)
 	// KeyAhead keeps one key pair made in advance, so that Create need not wait
 	// for it.
 	KeyAhead bool
@@ -280,7 +284,11 @@ func (s *Store) look(ctx context.Context, id identity, use func(*survey, *versio
 		tried := false
 		for best := v.best(); best != nil; best = v.best() {
 			tried = true
-			if err := use(v, best); !errors.Is(err, ErrNotEnoughShares) {
+			err := use(v, best)
+			if err == nil {
+				v.alarm()
+			}
+			if !errors.Is(err, ErrNotEnoughShares) {
 				return err
 			}
 			if look == 0 {
@@ -314,6 +322,7 @@ func (s *Store) Version(ctx context.Context, c caps.MutableRead) (Version, error
 	if best == nil {
 		return Version{}, v.missing()
 	}
+	v.alarm()
 	return best.header.version(), nil
 }
 

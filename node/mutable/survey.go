@@ -312,6 +312,14 @@ func (v *survey) damaged(best *version) []*version {
 	return list
 }
 
+// alarm reports a file that went back.
+func (v *survey) alarm() {
+	found, seen := v.highest(), v.store.seenSeqnum(v.id.index)
+	if tell := v.store.opts.RolledBack; tell != nil && found < seen {
+		tell(v.id.index, seen, found)
+	}
+}
+
 // highest is the highest sequence number of any share, damaged or not.
 func (v *survey) highest() uint64 {
 	var h uint64
@@ -323,6 +331,10 @@ func (v *survey) highest() uint64 {
 	}
 	return h
 }
+
+// latest is the sequence number that a new version must exceed: also those which are
+// out of sight now, and might come back.
+func (v *survey) latest() uint64 { return max(v.highest(), v.store.seenSeqnum(v.id.index)) }
 
 // missing says why there is no version to read.
 func (v *survey) missing() error {

@@ -92,7 +92,7 @@ func (sp *splice) draft(ctx context.Context, v *survey, base *version, key *Key)
 	if err := h.check(); err != nil {
 		return nil, err
 	}
-	highest := v.highest()
+	highest := v.latest()
 	if highest == math.MaxUint64 {
 		return nil, errUsedUp
 	}
