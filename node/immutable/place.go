@@ -386,11 +386,19 @@ func (p *placement) stop(ctx context.Context) {
 }
 
 // abort drops every share that is not complete. It works when ctx is over, too:
-// otherwise servers keep the room reserved until they time out.
+// otherwise servers keep the room reserved until they time out. Who has just failed to
+// answer is not waited for as long again.
 func (p *placement) abort(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.client.cfg.QueryTimeout)
-	defer cancel()
-	p.each(p.targets, func(t *target) { p.drop(ctx, t, t.allocated) })
+	ctx = context.WithoutCancel(ctx)
+	p.each(p.targets, func(t *target) {
+		limit := p.client.cfg.QueryTimeout
+		if t.err != nil {
+			limit = min(limit, courtesy)
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		defer cancel()
+		p.drop(ctx, t, t.allocated)
+	})
 }
 
 func (p *placement) drop(ctx context.Context, t *target, shares map[int]bool) {

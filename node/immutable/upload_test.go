@@ -424,6 +424,24 @@ func TestTheHangingHoldNobodyUp(t *testing.T) {
 	})
 }
 
+// When nobody answers, the error comes soon: each question is waited for once.
+func TestTheSilentHoldNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGrid(t, 4)
+		for _, n := range g.nodes {
+			n.Client = silent{n.Client}
+		}
+		c := newClient(t, g, 2, 3, 4)
+		started := time.Now()
+		if _, err := c.Upload(t.Context(), bytes.NewReader(pattern(5000)), -1); !errors.Is(err, ErrUnhappy) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		if took := time.Since(started); took > 45*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
+
 // hung is a server that never answers when it is told to drop something.
 type hung struct{ storage.Client }
 
