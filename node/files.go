@@ -20,6 +20,15 @@ type files struct {
 	dirs      *dirnode.Dirs
 }
 
+// dirFormat is how directories are kept that nobody asked to be kept otherwise, by
+// tahoe.cfg's mutable.format.
+func dirFormat(setting string) mutable.Format {
+	if setting == mutable.MDMF.String() {
+		return mutable.MDMF
+	}
+	return mutable.SDMF
+}
+
 // WebGrid is the grid as the web API wants it, from a client's parts.
 func WebGrid(im *immutable.Client, slots *mutable.Store, dirs *dirnode.Dirs) webapi.Grid {
 	return files{im, slots, dirs}

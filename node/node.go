@@ -308,10 +308,7 @@ func (n *Node) serveWeb(ctx context.Context) error {
 	}
 	c := webapi.Config{Welcome: n.welcome, Statistics: n.statistics, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
 	if n.Dirs != nil {
-		c.Grid = WebGrid(n.Files, n.Slots, n.Dirs)
-		if n.Config.Settings.Client.MutableFormat == "MDMF" {
-			c.DirFormat = mutable.MDMF
-		}
+		c.Grid, c.DirFormat = WebGrid(n.Files, n.Slots, n.Dirs), dirFormat(n.Config.Settings.Client.MutableFormat)
 	}
 	server := &http.Server{
 		Handler: webapi.New(c), ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,

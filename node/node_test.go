@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"warren/node/config"
+	"warren/node/mutable"
 	"warren/node/taghash"
 )
 
@@ -126,5 +127,18 @@ func TestPortThatWasChosenOnce(t *testing.T) {
 	}
 	if len(n.address.Hints) != 1 || n.address.Hints[0].Text() != "tcp:192.0.2.1:46373" {
 		t.Errorf("announces %d hints", len(n.address.Hints))
+	}
+}
+
+// mutable.format is read from tahoe.cfg as Tahoe reads it.
+func TestMutableFormat(t *testing.T) {
+	for value, want := range map[string]mutable.Format{"": mutable.SDMF, "sdmf": mutable.SDMF, "mdmf": mutable.MDMF, "MDMF": mutable.MDMF, "new": mutable.SDMF} {
+		var settings []config.Setting
+		if value != "" {
+			settings = append(settings, config.Setting{Section: "client", Key: "mutable.format", Value: value})
+		}
+		if got := dirFormat(directory(t, settings...).Settings.Client.MutableFormat); got != want {
+			t.Errorf("mutable.format = %q: %v", value, got)
+		}
 	}
 }
