@@ -516,7 +516,7 @@ func TestSlowServerIsDemoted(t *testing.T) {
 	const k, n, size = 2, 4, 60 * 131072
 	g := newTestGrid(t, n)
 	file := createMDMF(t, g.store(t, Options{Needed: k, Happy: n, Total: n}), testContents(size))
-	s := g.store(t, Options{Needed: k, Happy: n, Total: n, Patience: time.Second})
+	s := g.store(t, Options{Needed: k, Happy: n, Total: n, Patience: 5 * time.Second})
 	f, err := s.Open(ctx, file.Read())
 	if err != nil {
 		t.Fatal(err)

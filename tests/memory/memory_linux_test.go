@@ -22,8 +22,7 @@ import (
 // sinkhole takes every share and keeps nothing.
 type sinkhole struct {
 	storage.Client
-	mu   sync.Mutex
-	size uint64 // guarded by mu
+	mu   sync.Mutex // guards left
 	left map[caps.StorageIndex]uint64
 }
 
