@@ -63,6 +63,7 @@ type peerAnswer struct {
 	}
 	Checks   []mutableCheck // without and with verify
 	Repaired bool
+	GaveUp   bool `json:"gave_up"`
 	Servers  []map[int][]byte
 }
 
@@ -308,8 +309,13 @@ func TestMutableCheck(t *testing.T) {
 						t.Errorf("verify %v: ours %+v, Tahoe's %+v", i == 1, ours[i], theirs)
 					}
 				}
+				if out.GaveUp && ours[1].Recoverable && ours[1].Good == k {
+					// To repair, Tahoe looks for the shares again as if to read the file, and now
+					// and then stops looking before it has found all of the k that are left.
+					return
+				}
 				h, err := store.Check(ctx, file, mutable.CheckOptions{Verify: true})
-				if err != nil || out.Repaired && !h.Healthy() || out.Repaired != (ours[1].Recoverable && (!ours[1].Healthy || ours[1].Corrupt > 0)) {
+				if err != nil || out.GaveUp || out.Repaired && !h.Healthy() || out.Repaired != (ours[1].Recoverable && (!ours[1].Healthy || ours[1].Corrupt > 0)) {
 					t.Errorf("Tahoe repaired %v, and we find %s: %v", out.Repaired, h.Summary(), err)
 				}
 			})

@@ -22,6 +22,7 @@ from allmydata.client import SecretHolder
 from allmydata.interfaces import IDisplayableServer, SDMF_VERSION
 from allmydata.monitor import Monitor
 from allmydata.mutable.publish import MutableData
+from allmydata.mutable.common import UnrecoverableFileError
 from allmydata.nodemaker import NodeMaker
 
 from gen_mutable import Broker, Server, Slots
@@ -47,11 +48,14 @@ def main(_reactor):
         classImplements(Server, IDisplayableServer)
         Slots.advise_corrupt_share = lambda self, *a: defer.succeed(None)
         out["checks"] = []
-        for verify in (False, True):
-            r = yield maker.create_from_cap(job["write"].encode("ascii")).check(Monitor(), verify=verify)
+        for whole in (False, True):
+            r = yield maker.create_from_cap(job["write"].encode("ascii")).check(Monitor(), verify=whole)
             out["checks"].append(account(r))
-        r = yield maker.create_from_cap(job["write"].encode("ascii")).check_and_repair(Monitor(), verify=True)
-        out["repaired"] = r.get_repair_attempted() and r.get_repair_successful()
+        try:
+            r = yield maker.create_from_cap(job["write"].encode("ascii")).check_and_repair(Monitor(), verify=True)
+            out["repaired"] = r.get_repair_attempted() and r.get_repair_successful()
+        except UnrecoverableFileError:
+            out["gave_up"] = True
     elif "entries" in job:
         children = yield node.list()
         out["listed"] = {name: {"write": (c.get_write_uri() or b"").decode("utf-8"),
