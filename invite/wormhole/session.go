@@ -248,6 +248,8 @@ func (s *Session) Send(n int, plain []byte) error {
 		return nil
 	case n > taken || n >= maxPhases:
 		return fmt.Errorf("message %d sent out of order", n)
+	case s.state.Closing == moodScary:
+		return ErrWrongCode // known already, and being said to the server
 	case s.state.Closing != "":
 		return ErrClosed
 	}
