@@ -43,7 +43,8 @@ type Config struct {
 	Limits, DialedLimits banana.Limits
 	// MaxConnections bounds the connections that peers made (default 1000).
 	MaxConnections int
-	// RetryMin and RetryMax bound a Reconnector's waiting (default 1 s, 5 min).
+	// RetryMin and RetryMax bound a Reconnector's waiting (default 1 s, 1 min: what is
+	// behind Tor fails for a while at first, and is to be found soon after).
 	RetryMin, RetryMax time.Duration
 	// Log hears of lost and refused connections; nil: nobody.
 	Log *slog.Logger
@@ -90,7 +91,7 @@ func New(config Config) (*Tub, error) {
 	setDefault(&config.DialedLimits, banana.Limits{String: 1 << 20, Message: 8 << 20, Depth: banana.DefaultLimits().Depth})
 	setDefault(&config.MaxConnections, 1000)
 	setDefault(&config.RetryMin, time.Second)
-	setDefault(&config.RetryMax, 5*time.Minute)
+	setDefault(&config.RetryMax, time.Minute)
 	setDefault(&config.Log, slog.New(slog.DiscardHandler))
 	var unique [8]byte
 	rand.Read(unique[:]) // never fails
