@@ -317,7 +317,7 @@ func (n *node) until(t testing.TB, what string, limit time.Duration, cond func()
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatalf("%s: %v\n%s", what, err, n.run.output())
+			t.Fatalf("%s: %v\n%s\n%s", what, err, n.run.output(), n.report())
 		case <-n.run.done:
 			t.Fatalf("%s: the node ended: %v\n%s", what, n.run.err, n.run.output())
 		case <-n.h.op.run.done:
@@ -325,6 +325,12 @@ func (n *node) until(t testing.TB, what string, limit time.Duration, cond func()
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// report is how the node says that it stands, for the message of a failed test.
+func (n *node) report() string {
+	out, err := n.h.command([]string{"-d", n.dir, "status"}).CombinedOutput()
+	return fmt.Sprintf("%s's status (%v):\n%s", n.name, err, out)
 }
 
 // patience is how long what crosses Tor is waited for. A circuit that hangs while a
