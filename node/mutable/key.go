@@ -37,7 +37,7 @@ func (k *Key) String() string { return "[mutable file key]" }
 // GoString is String.
 func (k *Key) GoString() string { return k.String() }
 
-// GenerateKey makes a key pair. It takes some hundred milliseconds.
+// GenerateKey makes a key pair. It takes some tens to hundreds of milliseconds.
 func GenerateKey(rand io.Reader) (*Key, error) {
 	private, err := rsa.GenerateKey(rand, keyBits)
 	if err != nil {

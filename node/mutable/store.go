@@ -108,18 +108,18 @@ type Options struct {
 	// that this Store has seen, and all servers were asked: those who kept the newer one
 	// lost it, hide it or are away. It may be called from several goroutines at once.
 	RolledBack func(si caps.StorageIndex, seen, found uint64)
-	// KeyAhead keeps one key pair made in advance, so that Create need not wait
-	// for it.
+	// KeyAhead keeps a few key pairs made in advance, so that Create need not wait
+	// for them.
 	KeyAhead bool
 }
 
 // Store reads and writes mutable files. It is safe for concurrent use: writes of
 // one file through one Store wait for each other. Close it when KeyAhead is set.
 type Store struct {
-	opts Options
-	stop context.CancelFunc
-	wg   sync.WaitGroup
-	keys chan *Key
+	opts  Options
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+	ahead *ahead // nil without KeyAhead
 
 	mu    sync.Mutex // guards what follows
 	busy  map[caps.StorageIndex]*turn
@@ -159,20 +159,17 @@ func New(opts Options) (*Store, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Store{
-		opts: opts, stop: stop, keys: make(chan *Key),
+		opts: opts, stop: stop,
 		busy: map[caps.StorageIndex]*turn{}, seen: map[caps.StorageIndex]uint64{}, known: map[[16]byte]*Key{},
 	}
 	if opts.KeyAhead {
-		s.wg.Add(1)
-		go func() {
-			defer s.wg.Done()
-			s.makeKeys(ctx)
-		}()
+		s.ahead = newAhead(opts.Rand)
+		s.wg.Go(func() { s.ahead.run(ctx, aheadDelay) })
 	}
 	return s, nil
 }
 
-// Close ends the Store's goroutine and waits for it.
+// Close ends the Store's goroutines and waits for them.
 func (s *Store) Close() {
 	s.stop()
 	s.wg.Wait()
@@ -195,28 +192,12 @@ func pause(ctx context.Context, n int) error {
 	}
 }
 
-// makeKeys keeps one key waiting.
-func (s *Store) makeKeys(ctx context.Context) {
-	for ctx.Err() == nil {
-		key, err := GenerateKey(s.opts.Rand)
-		if err != nil {
-			return // newKey tries for itself and reports it
-		}
-		select {
-		case s.keys <- key:
-		case <-ctx.Done():
-		}
+// newKey takes a key made ahead, or makes one.
+func (s *Store) newKey(ctx context.Context) (*Key, error) {
+	if s.ahead != nil {
+		return s.ahead.take(ctx)
 	}
-}
-
-// newKey takes the key made ahead, or makes one.
-func (s *Store) newKey() (*Key, error) {
-	select {
-	case key := <-s.keys:
-		return key, nil
-	default:
-		return GenerateKey(s.opts.Rand)
-	}
+	return GenerateKey(s.opts.Rand)
 }
 
 // Kind says how a new file is made. The zero Kind is SDMF with a fresh key.
@@ -233,7 +214,7 @@ func (s *Store) Create(ctx context.Context, kind Kind, contents func(caps.Mutabl
 	key := kind.Key
 	if key == nil {
 		var err error
-		if key, err = s.newKey(); err != nil {
+		if key, err = s.newKey(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -354,7 +354,32 @@ func TestSpread(t *testing.T) {
 func TestKeyAhead(t *testing.T) {
 	g := newTestGrid(t, 1)
 	s := g.store(t, Options{Needed: 1, Happy: 1, Total: 1, KeyAhead: true})
-	key := <-s.keys
+	if len(s.ahead.keys) > 0 || s.ahead.await() {
+		t.Error("a Store that is just open makes keys")
+	}
+	first, err := s.Create(ctx, Kind{}, fixed([]byte("x")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// That one made it all begin. Closed once two wait, or earlier: no key is ever
+	// given twice.
+	seen := map[string]bool{first.Text(): true}
+	var key *Key
+	for range 4 {
+		if key, err = s.newKey(ctx); err != nil || seen[key.Cap().Text()] {
+			t.Fatalf("the same key again, or none: %v", err)
+		}
+		seen[key.Cap().Text()] = true
+	}
+	for range keysAhead {
+		if key := <-s.ahead.keys; seen[key.Cap().Text()] {
+			t.Error("a key that was given waits")
+		}
+	}
+	s.Close()
+	if key, err = s.newKey(ctx); err != nil {
+		t.Fatal("after Close:", err)
+	}
 	if _, err := s.Create(ctx, Kind{Key: key}, fixed([]byte("x"))); err != nil {
 		t.Fatal(err)
 	}
