@@ -62,6 +62,7 @@ type Node struct {
 
 	opts    Options
 	secrets secrets
+	seen    *mutable.Seen // the versions of mutable files
 	tub     *foolscap.Tub
 	server  *storage.Server // nil unless storage is offered
 	checker *expire.Crawler // of the server's leases
@@ -122,11 +123,14 @@ func (n *Node) open() (err error) {
 	}); err != nil {
 		return err
 	}
+	if n.seen, err = mutable.OpenSeen(n.Config.PrivatePath("versions.db")); err != nil {
+		return err
+	}
 	if n.Slots, err = mutable.New(mutable.Options{
 		Servers: n.Grid, LeaseSecret: n.secrets.lease,
-		Needed: s.Client.Needed, Happy: s.Client.Happy, Total: s.Client.Total, KeyAhead: true,
+		Needed: s.Client.Needed, Happy: s.Client.Happy, Total: s.Client.Total, KeyAhead: true, Seen: n.seen,
 		RolledBack: func(si caps.StorageIndex, seen, found uint64) {
-			n.opts.Log.Warn("the servers show an older version of a mutable file or directory than before: they lost or hide the newer one, or those that have it are away; check it",
+			n.opts.Log.Warn("the servers show an older version of a mutable file or directory than before: they lost or hide the newer one, or those that have it are away; it is not changed until that is over or accepted (warren status)",
 				"storage_index", si.Text(), "seen", seen, "found", found)
 		},
 	}); err != nil {
@@ -183,10 +187,14 @@ func (n *Node) Close() error {
 	if n.Grid != nil {
 		n.Grid.Close()
 	}
-	if n.server != nil {
-		return n.server.Close()
+	var err error
+	if n.seen != nil {
+		err = n.seen.Close()
 	}
-	return nil
+	if n.server != nil {
+		err = errors.Join(err, n.server.Close())
+	}
+	return err
 }
 
 // Retry has whoever waits to connect try at once: something has changed, Tor has

@@ -244,8 +244,11 @@ func (s *Store) Check(ctx context.Context, c caps.Cap, o CheckOptions) (*Health,
 	if o.AddLease {
 		h.Leases = v.addLeases(ctx)
 	}
-	if best := v.best(); o.Verify && best != nil {
-		h.Troubles = v.verifyAll(ctx, best)
+	if best := v.best(); best != nil {
+		v.alarm(best)
+		if o.Verify {
+			h.Troubles = v.verifyAll(ctx, best)
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"testing"
-
-	"warren/node/caps"
 )
 
 // Whatever of a share is damaged: k intact ones are enough, fewer are an error,
@@ -208,56 +206,6 @@ func TestStaleServers(t *testing.T) {
 	}
 	if got := mustRead(t, s, file); got != "new" {
 		t.Errorf("a Store that knows better reads %q", got)
-	}
-}
-
-// A file that goes back is reported, by whoever saw more, and what is written then
-// is newer than all that was seen.
-func TestRollback(t *testing.T) {
-	const k, n = 2, 4
-	for _, format := range []Format{SDMF, MDMF} {
-		g := newTestGrid(t, n)
-		var alarms [][2]uint64
-		opts := Options{Needed: k, Happy: 3, Total: n}
-		opts.RolledBack = func(si caps.StorageIndex, seen, found uint64) {
-			if si != testKey(t).Cap().StorageIndex() {
-				t.Error("another file")
-			}
-			alarms = append(alarms, [2]uint64{seen, found})
-		}
-		s := g.store(t, opts)
-		key := testKey(t)
-		file := key.cap(format)
-		if _, err := s.Create(ctx, Kind{format, key}, fixed([]byte("one"))); err != nil {
-			t.Fatal(err)
-		}
-		old := g.shares(file.StorageIndex())
-		for _, text := range []string{"two", "three"} {
-			if err := s.Overwrite(ctx, file, []byte(text)); err != nil {
-				t.Fatal(err)
-			}
-		}
-		mustRead(t, s, key.Cap())
-		if len(alarms) > 0 {
-			t.Errorf("%v: false alarms %v", format, alarms)
-		}
-		g.restore(key.MDMFCap(), old, 0, 1, 2, 3)
-		mustRead(t, g.store(t, opts), key.Cap())
-		if len(alarms) > 0 {
-			t.Errorf("%v: alarms %v of one who never saw more", format, alarms)
-		}
-		if got := mustRead(t, s, key.Cap()); got != "one" || len(alarms) != 1 || alarms[0] != [2]uint64{3, 1} {
-			t.Errorf("%v: %q, alarms %v", format, got, alarms)
-		}
-		if _, err := s.Version(ctx, key.Cap().Read()); err != nil || len(alarms) != 2 {
-			t.Errorf("%v: alarms %v, %v", format, alarms, err)
-		}
-		if err := s.Modify(ctx, file, appendText(" more")); err != nil || len(alarms) != 3 {
-			t.Errorf("%v: alarms %v, %v", format, alarms, err)
-		}
-		if v, err := s.Version(ctx, key.Cap().Read()); err != nil || v.Seqnum != 4 || len(alarms) != 3 {
-			t.Errorf("%v: version %v, alarms %v, %v", format, v, alarms, err)
-		}
 	}
 }
 

@@ -121,13 +121,19 @@ func (w *writing) attempt(ctx context.Context) error {
 		return err
 	}
 	w.notice(v)
-	if len(v.shares) > 0 {
-		v.alarm()
-	}
 	key := w.store.knownKey(w.id.writeKey)
 	best, old, key, err := w.open(ctx, v, key)
 	if err != nil {
 		return err
+	}
+	if best != nil {
+		if w.force {
+			w.store.AcceptRollback(w.id.index)
+		}
+		// What does not build on the old contents loses nothing of them.
+		if back := v.alarm(best); back != nil && w.reads {
+			return w.again(back)
+		}
 	}
 	newer := v.newer(best)
 	if !w.force {
@@ -361,7 +367,11 @@ func (w *writing) settled(v *survey, p prefix, written []target) bool {
 			return false
 		}
 	}
-	return happiness(v.holders(p, written)) >= min(w.store.opts.Happy, best.header.Total)
+	if happiness(v.holders(p, written)) < min(w.store.opts.Happy, best.header.Total) {
+		return false
+	}
+	w.store.opts.Seen.gave(w.id.index, best.header.Seqnum)
+	return true
 }
 
 // confirm looks at all servers again. That a server said "written" is not
@@ -450,7 +460,7 @@ func (s *Store) create(ctx context.Context, format Format, key *Key, contents []
 	for i := range v.state {
 		v.state[i] = answered // with a fresh key there is nothing to ask for
 	}
-	d, err := s.draft(format, key, 0, s.opts.Needed, s.opts.Total, contents)
+	d, err := s.draft(format, key, v.latest(), s.opts.Needed, s.opts.Total, contents)
 	if err != nil {
 		return err
 	}

@@ -104,9 +104,13 @@ type Options struct {
 	// Pause waits before attempt number n (from 1): a random time that grows from
 	// a fifth of a second to some ten seconds.
 	Pause func(ctx context.Context, n int) error
-	// RolledBack is called when the newest version in sight of a file is older than one
-	// that this Store has seen, and all servers were asked: those who kept the newer one
-	// lost it, hide it or are away. It may be called from several goroutines at once.
+	// Seen remembers versions; nil: for as long as the Store lasts. Its owner closes it,
+	// after the Store.
+	Seen *Seen
+	// RolledBack is called when the newest version that can be read of a file is older
+	// than one that was read or stored before, as far as Seen remembers, and all servers
+	// were asked: those who kept the newer one lost it, hide it or are away. It is called
+	// once for each that is found, maybe from several goroutines at once.
 	RolledBack func(si caps.StorageIndex, seen, found uint64)
 	// KeyAhead keeps a few key pairs made in advance, so that Create need not wait
 	// for them.
@@ -123,16 +127,13 @@ type Store struct {
 
 	mu    sync.Mutex // guards what follows
 	busy  map[caps.StorageIndex]*turn
-	seen  map[caps.StorageIndex]uint64 // highest sequence numbers, in this process
-	known map[[16]byte]*Key            // private keys by writekey
+	back  map[caps.StorageIndex]Rollback // files that went back
+	known map[[16]byte]*Key              // private keys by writekey
 }
 
-// How many files' sequence numbers and keys are remembered. Beyond that some are
+// rememberKeys is how many files' keys are remembered. Beyond that some are
 // forgotten, which costs a question more.
-const (
-	rememberSeqnums = 1 << 16
-	rememberKeys    = 256
-)
+const rememberKeys = 256
 
 // New checks the options and returns a Store.
 func New(opts Options) (*Store, error) {
@@ -157,10 +158,13 @@ func New(opts Options) (*Store, error) {
 	if opts.Pause == nil {
 		opts.Pause = pause
 	}
+	if opts.Seen == nil {
+		opts.Seen = NewSeen()
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Store{
 		opts: opts, stop: stop,
-		busy: map[caps.StorageIndex]*turn{}, seen: map[caps.StorageIndex]uint64{}, known: map[[16]byte]*Key{},
+		busy: map[caps.StorageIndex]*turn{}, back: map[caps.StorageIndex]Rollback{}, known: map[[16]byte]*Key{},
 	}
 	if opts.KeyAhead {
 		s.ahead = newAhead(opts.Rand)
@@ -267,7 +271,8 @@ func (s *Store) look(ctx context.Context, id identity, use func(*survey, *versio
 			tried = true
 			err := use(v, best)
 			if err == nil {
-				v.alarm()
+				v.alarm(best)
+				s.opts.Seen.gave(id.index, best.header.Seqnum)
 			}
 			if !errors.Is(err, ErrNotEnoughShares) {
 				return err
@@ -303,7 +308,8 @@ func (s *Store) Version(ctx context.Context, c caps.MutableRead) (Version, error
 	if best == nil {
 		return Version{}, v.missing()
 	}
-	v.alarm()
+	v.alarm(best)
+	s.opts.Seen.gave(id.index, best.header.Seqnum)
 	return best.header.version(), nil
 }
 
@@ -342,21 +348,6 @@ func (s *Store) turn(ctx context.Context, si caps.StorageIndex) (release func(),
 		leave()
 		return nil, ctx.Err()
 	}
-}
-
-func (s *Store) sawSeqnum(si caps.StorageIndex, seqnum uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.seen[si]; !ok {
-		forgetSome(s.seen, rememberSeqnums)
-	}
-	s.seen[si] = max(s.seen[si], seqnum)
-}
-
-func (s *Store) seenSeqnum(si caps.StorageIndex) uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.seen[si]
 }
 
 func (s *Store) rememberKey(key *Key) {

@@ -234,7 +234,7 @@ func (v *survey) take(r reply) {
 	v.shares = slices.DeleteFunc(v.shares, func(s *share) bool { return s.server == r.server })
 	v.bad = append(slices.DeleteFunc(v.bad, func(s slot) bool { return s.server == r.server }), r.bad...)
 	for _, s := range r.shares {
-		v.store.sawSeqnum(v.id.index, s.header.Seqnum)
+		v.store.opts.Seen.saw(v.id.index, s.header.Seqnum)
 		if p, ok := v.dropped[slotKey{s.server, s.num}]; ok {
 			if p == s.prefix {
 				v.bad = append(v.bad, s.slot())
@@ -249,7 +249,7 @@ func (v *survey) take(r reply) {
 // standing says that a version can be read and nothing points to a newer one.
 func (v *survey) standing() bool {
 	best := v.best()
-	return best != nil && len(v.newer(best)) == 0 && best.header.Seqnum >= v.store.seenSeqnum(v.id.index)
+	return best != nil && len(v.newer(best)) == 0 && best.header.Seqnum >= v.store.opts.Seen.get(v.id.index).given
 }
 
 // versions lists what is there, newest first.
@@ -312,14 +312,6 @@ func (v *survey) damaged(best *version) []*version {
 	return list
 }
 
-// alarm reports a file that went back.
-func (v *survey) alarm() {
-	found, seen := v.highest(), v.store.seenSeqnum(v.id.index)
-	if tell := v.store.opts.RolledBack; tell != nil && found < seen {
-		tell(v.id.index, seen, found)
-	}
-}
-
 // highest is the highest sequence number of any share, damaged or not.
 func (v *survey) highest() uint64 {
 	var h uint64
@@ -334,7 +326,7 @@ func (v *survey) highest() uint64 {
 
 // latest is the sequence number that a new version must exceed: also those which are
 // out of sight now, and might come back.
-func (v *survey) latest() uint64 { return max(v.highest(), v.store.seenSeqnum(v.id.index)) }
+func (v *survey) latest() uint64 { return max(v.highest(), v.store.opts.Seen.get(v.id.index).any) }
 
 // missing says why there is no version to read.
 func (v *survey) missing() error {

@@ -66,7 +66,7 @@ func newApp(version string, in io.Reader, out, errOut io.Writer) *cli.App {
 			e.inviteCommand(), e.joinCommand(), e.folderCommand(),
 			e.createClientCommand(), e.createNodeCommand(), e.createIntroducerCommand(),
 			e.runCommand(), e.statusCommand(), e.storageCommand(), e.mailboxCommand(), e.demoCommand(),
-			e.putCommand(), e.getCommand(), e.lsCommand(), e.mkdirCommand(), e.cpCommand(), e.rmCommand(), e.checkCommand(),
+			e.putCommand(), e.getCommand(), e.lsCommand(), e.mkdirCommand(), e.cpCommand(), e.rmCommand(), e.checkCommand(), e.acceptRollbackCommand(),
 		},
 		// Errors are reported in one place, ui.Report.
 		ExitErrHandler: func(*cli.Context, error) {},

@@ -65,6 +65,12 @@ func (e *env) status(ctx context.Context) error {
 	if s.Storage != nil {
 		e.houseLines(*s.Storage)
 	}
+	for _, r := range s.Rollbacks {
+		say("older than before: %s, version %d and not %d: servers lost or hide the newer one, or are away; no change is made on top of it", r.Index, r.Found, r.Seen)
+	}
+	if len(s.Rollbacks) > 0 {
+		say("  when the newer versions are lost: warren accept-rollback STORAGE-INDEX, or --all")
+	}
 	for _, f := range s.Folders {
 		e.folderLine(f)
 	}

@@ -15,6 +15,7 @@ import (
 	"warren/invite/wormhole"
 	"warren/magicfolder"
 	"warren/node"
+	"warren/node/caps"
 	"warren/node/config"
 	"warren/torutil"
 )
@@ -23,6 +24,7 @@ import (
 // Bodies are JSON both ways; a refusal is a text with the fitting status.
 //
 //	GET    status                      Status
+//	POST   rollbacks/{index}/accept    take an older version of a file for the newest: bool, whether it was one
 //	GET    invites                     []invite.Invite
 //	POST   invites         InviteRequest -> Issued
 //	DELETE invites/{id}                cancel, by id or by the newcomer's name
@@ -45,6 +47,7 @@ type Status struct {
 	Introducers []string             `json:"introducers"`
 	Servers     []Server             `json:"servers"`
 	Storage     *node.House          `json:"storage,omitempty"` // what this node offers
+	Rollbacks   []Rollback           `json:"rollbacks,omitempty"`
 	Folders     []magicfolder.Status `json:"folders"`
 	Invites     []invite.Invite      `json:"invites"`
 	Connections torutil.Counts       `json:"connections"`
@@ -65,6 +68,15 @@ type Server struct {
 	Status    string    `json:"status"`
 	Since     time.Time `json:"since"`
 	Version   string    `json:"version,omitempty"`
+}
+
+// Rollback is a mutable file or directory of which the servers show an older version
+// than before.
+type Rollback struct {
+	Index string    `json:"storage_index"`
+	Seen  uint64    `json:"seen"`
+	Found uint64    `json:"found"`
+	Since time.Time `json:"since"`
 }
 
 // InviteRequest asks for an invite.
@@ -120,6 +132,7 @@ func (d *Daemon) control() http.Handler {
 	if d.invites == nil {
 		return mux
 	}
+	handle("POST rollbacks/{index}/accept", d.acceptRollback)
 	handle("GET invites", func(*http.Request) (any, error) { return d.invites.List(), nil })
 	handle("POST invites", d.offer)
 	handle("DELETE invites/{id}", d.cancel)
@@ -187,9 +200,20 @@ func (d *Daemon) Status() Status {
 	if h, ok := d.Node.House(); ok {
 		st.Storage = &h
 	}
+	for _, r := range d.Node.Slots.Rollbacks() {
+		st.Rollbacks = append(st.Rollbacks, Rollback{r.Index.Text(), r.Seen, r.Found, r.Since})
+	}
 	st.Folders = append(st.Folders, d.folders.Status()...)
 	st.Invites = append(st.Invites, d.invites.List()...)
 	return st
+}
+
+func (d *Daemon) acceptRollback(r *http.Request) (any, error) {
+	si, err := caps.ParseStorageIndex(r.PathValue("index"))
+	if err != nil {
+		return nil, fmt.Errorf("%w: no storage index", errRequest)
+	}
+	return d.Node.Slots.AcceptRollback(si), nil
 }
 
 func (d *Daemon) offer(r *http.Request) (any, error) {

@@ -201,7 +201,7 @@ func translate(err error) error {
 	case errors.Is(err, immutable.ErrUnhappy), errors.Is(err, mutable.ErrUnhappy):
 		return fmt.Errorf("%w: %w", magicfolder.ErrUnhappy, err)
 	case errors.Is(err, immutable.ErrNotEnoughShares), errors.Is(err, mutable.ErrNotEnoughShares),
-		errors.Is(err, mutable.ErrNotFound), errors.Is(err, mutable.ErrNewerVersion):
+		errors.Is(err, mutable.ErrNotFound), errors.Is(err, mutable.ErrNewerVersion), errors.Is(err, mutable.ErrRolledBack):
 		return fmt.Errorf("%w: %w", magicfolder.ErrUnavailable, err)
 	case errors.Is(err, dirnode.ErrExists):
 		return fmt.Errorf("%w: %w", magicfolder.ErrExists, err)
