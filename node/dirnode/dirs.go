@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -84,28 +83,40 @@ func (d *Dirs) MakeImmutable(ctx context.Context, entries []Entry) (caps.Cap, er
 
 // List reads a directory, and tells its version when it is mutable.
 func (d *Dirs) List(ctx context.Context, dir caps.Cap) ([]Entry, mutable.Version, error) {
-	form := ReadOnly()
-	file, ok := readable(dir)
-	switch dir := dir.(type) {
-	case caps.WriteDir:
-		form = Writable(dir)
-	case caps.DirCHK, caps.DirLIT:
-		data, err := d.Files.Get(ctx, caps.File(dir))
-		if err != nil {
-			return nil, mutable.Version{}, err
-		}
-		entries, err := Immutable().Unpack(data)
-		return entries, mutable.Version{}, err
-	}
-	if !ok {
-		return nil, mutable.Version{}, notDirectory(dir)
-	}
-	data, version, err := d.Mutable.Read(ctx, file)
+	data, form, version, err := d.read(ctx, dir)
 	if err != nil {
 		return nil, mutable.Version{}, err
 	}
 	entries, err := form.Unpack(data)
 	return entries, version, err
+}
+
+// contents is List with the size of the file that holds the directory.
+func (d *Dirs) contents(ctx context.Context, dir caps.Cap) ([]Entry, uint64, error) {
+	data, form, _, err := d.read(ctx, dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	entries, err := form.Unpack(data)
+	return entries, uint64(len(data)), err
+}
+
+// read gives a directory's bytes.
+func (d *Dirs) read(ctx context.Context, dir caps.Cap) (data []byte, form Form, version mutable.Version, err error) {
+	form = ReadOnly()
+	file, ok := readable(dir)
+	switch dir := dir.(type) {
+	case caps.WriteDir:
+		form = Writable(dir)
+	case caps.DirCHK, caps.DirLIT:
+		data, err = d.Files.Get(ctx, caps.File(dir))
+		return data, Immutable(), version, err
+	}
+	if !ok {
+		return nil, form, version, notDirectory(dir)
+	}
+	data, version, err = d.Mutable.Read(ctx, file)
+	return data, form, version, err
 }
 
 // readable is the readcap of the file that holds a mutable directory.
@@ -177,66 +188,4 @@ func (d *Dirs) Lookup(ctx context.Context, root caps.Cap, path []string) (Entry,
 		}
 	}
 	return at, nil
-}
-
-// Walk visits everything that can be reached from a directory, each file and
-// directory once, entries of one directory in the order of their names, a
-// directory before what is in it. visit may return fs.SkipDir to stay out of a
-// directory, or fs.SkipAll; any other error ends the walk. An entry of an unknown
-// kind is visited like a file.
-func (d *Dirs) Walk(ctx context.Context, root caps.Cap, visit func(path []string, e Entry) error) error {
-	w := walk{dirs: d, visit: visit, seen: map[string]bool{}}
-	w.first(root)
-	err := w.directory(ctx, nil, root)
-	if errors.Is(err, fs.SkipAll) {
-		return nil
-	}
-	return err
-}
-
-type walk struct {
-	dirs  *Dirs
-	visit func([]string, Entry) error
-	seen  map[string]bool // verifiers' texts
-}
-
-// first says that c was not met before. Literals and unknown kinds have no
-// verifier and cannot make loops.
-func (w *walk) first(c caps.Cap) bool {
-	v := caps.Verifier(c)
-	if v == nil {
-		return true
-	}
-	if w.seen[v.Text()] {
-		return false
-	}
-	w.seen[v.Text()] = true
-	return true
-}
-
-func (w *walk) directory(ctx context.Context, path []string, dir caps.Cap) error {
-	entries, _, err := w.dirs.List(ctx, dir)
-	if err != nil {
-		return fmt.Errorf("walking a directory %d deep: %w", len(path), err)
-	}
-	for _, e := range entries {
-		if !w.first(e.Cap()) {
-			continue
-		}
-		at := append(slices.Clip(path), e.Name)
-		err := w.visit(at, e)
-		if errors.Is(err, fs.SkipDir) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		switch e.Cap().(type) {
-		case caps.DirWrite, caps.DirRead, caps.DirMDMFWrite, caps.DirMDMFRead, caps.DirCHK, caps.DirLIT:
-			if err := w.directory(ctx, at, e.Cap()); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }

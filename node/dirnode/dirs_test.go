@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -172,30 +171,6 @@ func TestDirs(t *testing.T) {
 		if _, err := d.Version(ctx, c); !errors.Is(err, ErrUnsupported) {
 			t.Error(c.Kind(), err)
 		}
-	}
-
-	var walked []string
-	if err := d.Walk(ctx, root, func(path []string, e Entry) error {
-		walked = append(walked, strings.Join(path, "/"))
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{"alias", "alias/big", "alias/big/empty", "alias/big/leaf", "file"}; !slices.Equal(walked, want) {
-		t.Errorf("walked %v", walked)
-	}
-	walked = nil
-	if err := d.Walk(ctx, root, func(path []string, e Entry) error {
-		walked = append(walked, strings.Join(path, "/"))
-		if len(path) == 2 {
-			return fs.SkipDir
-		}
-		if e.Name == "file" {
-			return fs.SkipAll
-		}
-		return nil
-	}); err != nil || len(walked) != 3 {
-		t.Errorf("walked %v, %v", walked, err)
 	}
 
 	if err := d.Edit(ctx, root, []Change{{Delete: true, MustExist: true, Entry: Entry{Name: "none"}}}); !errors.Is(err, ErrNoEntry) {

@@ -39,7 +39,8 @@ const (
 	DirectoryType
 )
 
-// Change sets an entry or, with Delete, removes the one of Entry.Name.
+// Change sets an entry, removes the one of Entry.Name with Delete, or moves one there
+// with From.
 //
 // Setting: Entry.Metadata nil keeps the metadata of an entry that is replaced.
 // The times in metadata["tahoe"] are kept by this package: linkcrtime from when the
@@ -51,6 +52,13 @@ type Change struct {
 	Delete    bool
 	MustExist bool // deleting what is not there is ErrNoEntry
 	Only      Type // deleting anything else is ErrWrongType
+	// Still, when not nil, has an entry deleted only if it gives what Still gives: what
+	// somebody else put there since stays, and that is no error.
+	Still *Entry
+	// From, when not "", is the name of the entry that becomes the one of Entry.Name,
+	// with its capabilities and metadata; nothing else of Entry counts. One that is not
+	// there is ErrNoEntry.
+	From string
 }
 
 // Apply makes changes, in their order, to the bytes of a mutable directory. again
@@ -64,6 +72,8 @@ func (f Form) Apply(data []byte, changes []Change, now time.Time, again bool) ([
 	for _, ch := range changes {
 		if ch.Delete {
 			children, err = remove(children, ch, again)
+		} else if ch.From != "" {
+			children, err = f.move(children, ch, now, again)
 		} else {
 			children, err = f.set(children, ch, now, again)
 		}
@@ -86,7 +96,40 @@ func remove(children []child, ch Change, again bool) ([]child, error) {
 	if t := children[i].kind(); ch.Only != AnyType && t != AnyType && t != ch.Only {
 		return nil, ErrWrongType
 	}
+	if ch.Still != nil && (children[i].entry == nil || !children[i].entry.gives(*ch.Still)) {
+		return children, nil
+	}
 	return slices.Delete(children, i, i+1), nil
+}
+
+// gives says that two entries give the same capabilities.
+func (e Entry) gives(o Entry) bool { return sameCap(e.Write, o.Write) && sameCap(e.Read, o.Read) }
+
+func sameCap(a, b caps.Cap) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Text() == b.Text()
+}
+
+// move gives an entry another name.
+func (f Form) move(children []child, ch Change, now time.Time, again bool) ([]child, error) {
+	from, to := Normalize(ch.From), Normalize(ch.Entry.Name)
+	i, found := slices.BinarySearchFunc(children, from, byName)
+	if !found || children[i].entry == nil {
+		// Moved by the attempt before, as far as can be told.
+		if _, there := slices.BinarySearchFunc(children, to, byName); again && there {
+			return children, nil
+		}
+		return nil, ErrNoEntry
+	}
+	if from == to {
+		return children, nil
+	}
+	e := *children[i].entry
+	e.Name = to
+	children, err := f.set(children, Change{Entry: e, Overwrite: ch.Overwrite}, now, false)
+	if err != nil {
+		return nil, err
+	}
+	return remove(children, Change{Entry: Entry{Name: from}}, false)
 }
 
 // kind is AnyType for what is not known.
