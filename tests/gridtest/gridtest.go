@@ -41,6 +41,8 @@ type Options struct {
 	Dir string
 	// HTTPS reaches the servers over GBS on loopback.
 	HTTPS bool
+	// Pause is what a writer does that met another (mutable.Options); nil: it waits.
+	Pause func(ctx context.Context, n int) error
 }
 
 // Grid is the servers, and the first client of them.
@@ -144,7 +146,7 @@ func (g *Grid) Join(t testing.TB) *Client {
 		t.Fatal(err)
 	}
 	if c.Slots, err = mutable.New(mutable.Options{
-		Servers: c.Grid, Needed: g.opt.Needed, Happy: g.opt.Happy, Total: g.opt.Total, LeaseSecret: secret,
+		Servers: c.Grid, Needed: g.opt.Needed, Happy: g.opt.Happy, Total: g.opt.Total, LeaseSecret: secret, Pause: g.opt.Pause,
 	}); err != nil {
 		t.Fatal(err)
 	}
