@@ -23,18 +23,41 @@ func bad(format string, args ...any) error {
 	return &webError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
+// noChild is Tahoe's answer to a name that is not there.
+func noChild(name string) error {
+	return &webError{http.StatusNotFound, "No such child: " + name}
+}
+
+// notAllowed refuses a method; allow lists those that there are.
+func notAllowed(w http.ResponseWriter, r *http.Request, allow string) error {
+	w.Header().Set("Allow", allow)
+	return &webError{http.StatusMethodNotAllowed, r.Method + " is not known here, but " + allow}
+}
+
 // arg is a query argument, or, in a form's POST, the field of that name.
 func arg(r *http.Request, name string) string {
+	s, _ := argument(r, name)
+	return s
+}
+
+// argument is arg, and whether it was given.
+func argument(r *http.Request, name string) (value string, given bool) {
 	if v, ok := r.URL.Query()[name]; ok && len(v) > 0 {
-		return v[0]
+		return v[0], true
 	}
 	if r.MultipartForm != nil {
 		if v := r.MultipartForm.Value[name]; len(v) > 0 {
-			return v[0]
+			return v[0], true
 		}
 	}
-	return r.PostForm.Get(name)
+	if v := r.PostForm[name]; len(v) > 0 {
+		return v[0], true
+	}
+	return "", false
 }
+
+// verb is t=, what to do.
+func verb(r *http.Request) string { return strings.TrimSpace(arg(r, "t")) }
 
 // boolean reads the spellings that Tahoe takes.
 func boolean(s string, def bool) (bool, error) {

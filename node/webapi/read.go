@@ -55,7 +55,15 @@ var errExists = &webError{http.StatusConflict, "There was already a child by tha
 // listens, as this node stops, would take it for success.
 func fail(w http.ResponseWriter, err error) {
 	code, text := explain(err)
+	clearFile(w)
 	plain(w, code, text)
+}
+
+// clearFile takes back what was said of a file that cannot be sent.
+func clearFile(w http.ResponseWriter) {
+	for _, name := range []string{"ETag", "Content-Length", "Content-Encoding", "Accept-Ranges", "Content-Disposition"} {
+		w.Header().Del(name)
+	}
 }
 
 // explain gives an error Tahoe's status and words.
@@ -110,7 +118,7 @@ func unknownWrite(name string) string {
 // welcome is the front page.
 func (s *server) welcome(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		plain(w, http.StatusMethodNotAllowed, "GET only")
+		fail(w, notAllowed(w, r, "GET, HEAD"))
 		return
 	}
 	page := s.Welcome()
@@ -163,11 +171,13 @@ func (s *server) welcome(w http.ResponseWriter, r *http.Request) {
 }
 
 // get reads what a path names.
-func (s *server) get(w http.ResponseWriter, r *http.Request, at place) error {
+func (s *server) get(w http.ResponseWriter, r *http.Request, at place, t string) error {
 	if at.cap == nil {
-		return &webError{http.StatusNotFound, "No such child: " + at.name}
+		return noChild(at.name)
 	}
-	t := arg(r, "t")
+	if notModified(w, r, at.cap, t) {
+		return nil
+	}
 	_, unknown := at.cap.(caps.Unknown)
 	dir := caps.IsDir(at.cap)
 	switch {
@@ -175,6 +185,8 @@ func (s *server) get(w http.ResponseWriter, r *http.Request, at place) error {
 		return respondCap(w, at.cap, nil, http.StatusOK)
 	case t == "readonly-uri" && !unknown:
 		return respondCap(w, caps.ReadOnly(at.cap), nil, http.StatusOK)
+	case t == "info":
+		return s.infoPage(w, r, at)
 	case t == "json" && dir:
 		return s.dirJSON(w, r, at.cap)
 	case t == "json" && unknown:
@@ -185,6 +197,8 @@ func (s *server) get(w http.ResponseWriter, r *http.Request, at place) error {
 		return bad("GET unknown URI type: can only do t=info and t=json, not t=%s.\nUsing a webapi server that supports a later version of Tahoe may help.", t)
 	case dir && t == "":
 		return s.dirPage(w, r, at.cap)
+	case dir && t == "rename-form":
+		return s.renamePage(w, r, at.cap)
 	case dir:
 		return bad("GET directory: bad t=%s", t)
 	case t != "":
@@ -209,7 +223,7 @@ func (s *server) download(w http.ResponseWriter, r *http.Request, escaped []stri
 	if len(names) > 0 {
 		name = names[len(names)-1]
 	}
-	return s.serve(w, r, c, name)
+	return s.get(w, r, place{cap: c, name: name}, verb(r))
 }
 
 // serve sends a file, or the range of it that was asked for.
@@ -222,18 +236,8 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c caps.Cap, name 
 		return err
 	}
 	h := w.Header()
-	if si, ok := caps.Index(c); ok && !caps.IsMutable(c) {
-		// An immutable file never changes: its storage index is its version.
-		etag := `"` + si.Text() + `-"`
-		h.Set("ETag", etag)
-		if matches(r.Header.Get("If-None-Match"), etag) {
-			w.WriteHeader(http.StatusNotModified)
-			return nil
-		}
-	}
 	f, err := s.Grid.Open(r.Context(), c)
 	if err != nil {
-		h.Del("ETag")
 		return err
 	}
 	defer f.Close()
@@ -242,7 +246,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c caps.Cap, name 
 	if header := r.Header.Get("Range"); header != "" {
 		a, b, ok, err := byteRange(header, size)
 		if err != nil {
-			h.Del("ETag")
+			h.Set("Content-Range", fmt.Sprintf("bytes */%d", size))
 			return err
 		}
 		if ok {
@@ -270,9 +274,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c caps.Cap, name 
 	}
 	if err := f.WriteRange(r.Context(), out, first, last-first+1); err != nil {
 		if !out.started {
-			for _, k := range []string{"ETag", "Content-Length", "Content-Range", "Accept-Ranges", "Content-Disposition"} {
-				h.Del(k)
-			}
+			h.Del("Content-Range")
 			return err
 		}
 		// The status is sent. Cutting the connection short of Content-Length is
@@ -281,6 +283,30 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request, c caps.Cap, name 
 	}
 	out.start()
 	return nil
+}
+
+// notModified marks the answer to a question of what never changes with its storage
+// index, and says that whoever asks has that answer already.
+func notModified(w http.ResponseWriter, r *http.Request, c caps.Cap, t string) bool {
+	si, ok := caps.Index(c)
+	if !ok || caps.IsMutable(c) {
+		return false
+	}
+	switch t {
+	case "", "json", "uri", "readonly-uri":
+	default:
+		return false // pages that differ each time
+	}
+	etag := `"` + si.Text() + "-" + t + `"`
+	if caps.IsDir(c) {
+		etag = `"DIR:` + etag[1:]
+	}
+	w.Header().Set("ETag", etag)
+	if !matches(r.Header.Get("If-None-Match"), etag) {
+		return false
+	}
+	w.WriteHeader(http.StatusNotModified)
+	return true
 }
 
 // matches says whether an If-None-Match header names the tag.
@@ -416,6 +442,7 @@ func (s *server) fileJSON(w http.ResponseWriter, r *http.Request, at place) erro
 // failJSON answers an error as JSON, which Tahoe does for directories alone.
 func failJSON(w http.ResponseWriter, err error) error {
 	code, text := explain(err)
+	clearFile(w)
 	b, err := json.Marshal(map[string]string{"error": text})
 	if err != nil {
 		return err
@@ -438,21 +465,6 @@ func (s *server) dirJSON(w http.ResponseWriter, r *http.Request, c caps.Cap) err
 	return asJSON(w, "text/plain", []any{"dirnode", m})
 }
 
-func (s *server) dirPage(w http.ResponseWriter, r *http.Request, c caps.Cap) error {
-	entries, err := s.Grid.List(r.Context(), c)
-	if err != nil {
-		return err
-	}
-	w.Header().Set("Content-Type", "text/html;charset=utf-8")
-	var b strings.Builder
-	b.WriteString("<!DOCTYPE html><meta charset=utf-8><title>directory</title><ul>")
-	for _, e := range entries {
-		fmt.Fprintf(&b, "<li>%s %s", kind(e.Cap()), html.EscapeString(e.Name))
-	}
-	fmt.Fprint(w, b.String()+"</ul>\n")
-	return nil
-}
-
 // children reads the list of children of mkdir-with-children and mkdir-immutable.
 func children(body []byte) ([]dirnode.Entry, error) {
 	if len(body) == 0 {
@@ -460,7 +472,7 @@ func children(body []byte) ([]dirnode.Entry, error) {
 	}
 	var list map[string][2]json.RawMessage
 	if err := json.Unmarshal(body, &list); err != nil {
-		return nil, bad("the list of children is not the JSON that the webapi takes")
+		return nil, errNoChildren
 	}
 	entries := make([]dirnode.Entry, 0, len(list))
 	// In the order of names: where two spell the same, the same one wins each time.

@@ -64,7 +64,7 @@ func (s *server) resolve(ctx context.Context, root caps.Cap, names []string, cre
 		}
 		if next.cap == nil && i < len(names)-1 {
 			if !create {
-				return at, &webError{http.StatusNotFound, "No such child: " + name}
+				return at, noChild(name)
 			}
 			if next, err = s.makeChild(ctx, next); err != nil {
 				return at, err
@@ -135,7 +135,6 @@ func (s *server) tree(w http.ResponseWriter, r *http.Request, escaped []string) 
 	if err != nil {
 		return err
 	}
-	making := r.Method == http.MethodPut
 	if r.Method == http.MethodPost {
 		if err := parseForm(r); err != nil {
 			return err
@@ -143,16 +142,19 @@ func (s *server) tree(w http.ResponseWriter, r *http.Request, escaped []string) 
 		if r.MultipartForm != nil {
 			defer r.MultipartForm.RemoveAll()
 		}
-		t := arg(r, "t")
-		making = t != "delete" && t != "unlink" && t != "rename" && t != "check"
 	}
+	t := verb(r)
+	// What stores something makes the directories on its way. Tahoe makes them for
+	// every PUT and POST that it knows nothing else of.
+	making := r.Method == http.MethodPut && (t == "" || t == "uri" || t == "mkdir") ||
+		r.Method == http.MethodPost && (strings.HasPrefix(t, "mkdir") || t == "upload")
 	at, err := s.resolve(r.Context(), root, names, making)
 	if err != nil {
 		return err
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		return s.get(w, r, at)
+		return s.get(w, r, at, t)
 	case http.MethodPut:
 		return s.put(w, r, at)
 	case http.MethodPost:
@@ -162,19 +164,19 @@ func (s *server) tree(w http.ResponseWriter, r *http.Request, escaped []string) 
 			return bad("DELETE needs a path below a directory")
 		}
 		if at.cap == nil {
-			return &webError{http.StatusNotFound, "No such child: " + at.name}
+			return noChild(at.name)
 		}
 		if err := s.Grid.Edit(r.Context(), at.parent, []dirnode.Change{{Entry: dirnode.Entry{Name: at.name}, Delete: true, MustExist: true}}); err != nil {
 			return err
 		}
 		return respondCap(w, at.cap, nil, http.StatusOK)
 	}
-	return &webError{http.StatusMethodNotAllowed, r.Method + " is not known here"}
+	return notAllowed(w, r, "GET, HEAD, PUT, POST, DELETE")
 }
 
 // put stores or links at a path: 201 for a new file, 200 for everything else.
 func (s *server) put(w http.ResponseWriter, r *http.Request, at place) error {
-	ctx, t := r.Context(), arg(r, "t")
+	ctx, t := r.Context(), verb(r)
 	over, err := overwrite(r)
 	if err != nil {
 		return err
@@ -258,13 +260,13 @@ func (s *server) mkdirAt(r *http.Request, at place, t string) (caps.Cap, error) 
 
 // post handles the verbs of POST.
 func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
-	ctx, t := r.Context(), arg(r, "t")
+	ctx, t := r.Context(), verb(r)
 	name := arg(r, "name")
 	switch {
 	case t == "mkdir", t == "mkdir-with-children", t == "mkdir-immutable", t == "upload":
 		// These may name what is not there yet.
 	case at.cap == nil:
-		return &webError{http.StatusNotFound, "No such child: " + at.name}
+		return noChild(at.name)
 	case t == "check":
 		return s.check(w, r, at.cap)
 	case !caps.IsDir(at.cap):
@@ -274,7 +276,10 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 	case "mkdir", "mkdir-with-children", "mkdir-immutable":
 		if name == "" {
 			c, err := s.mkdirAt(r, at, t)
-			return respondCap(w, c, err, http.StatusOK)
+			if err != nil {
+				return err
+			}
+			return s.done(w, r, c.Text())
 		}
 		if at.cap == nil || !caps.IsDir(at.cap) {
 			return bad("POST t=%s with name= needs a directory", t)
@@ -294,11 +299,18 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 		if err != nil {
 			return err
 		}
-		return respondCap(w, c, s.link(ctx, at.cap, name, c, over), http.StatusOK)
+		if err := s.link(ctx, at.cap, name, c, over); err != nil {
+			return err
+		}
+		return s.done(w, r, c.Text())
+	case "rename", "relink":
+		return s.relink(w, r, at, t)
+	case "set_children", "set-children":
+		return s.setChildren(w, r, at.cap)
 	case "delete", "unlink":
 		err := s.Grid.Edit(ctx, at.cap, []dirnode.Change{{Entry: dirnode.Entry{Name: dirnode.Normalize(name)}, Delete: true, MustExist: true}})
 		if errors.Is(err, dirnode.ErrNoEntry) {
-			return &webError{http.StatusNotFound, "No such child: " + name}
+			return noChild(name)
 		}
 		if err != nil {
 			return err
@@ -329,14 +341,21 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 // done answers a form's POST: with the text, or by going to when_done=.
 func (s *server) done(w http.ResponseWriter, r *http.Request, text string) error {
 	if to := arg(r, "when_done"); to != "" {
-		u, err := url.Parse(to)
-		if err != nil || u.IsAbs() || u.Host != "" || strings.HasPrefix(to, "//") || strings.Contains(to, `\`) {
-			return bad("when_done= must be a path of this node")
-		}
-		http.Redirect(w, r, to, http.StatusFound)
-		return nil
+		return redirect(w, to, text)
 	}
 	plain(w, http.StatusOK, text)
+	return nil
+}
+
+// redirect sends the browser to a page of this node, which when_done= names.
+func redirect(w http.ResponseWriter, to, text string) error {
+	u, err := url.Parse(to)
+	if err != nil || u.IsAbs() || u.Host != "" || strings.HasPrefix(to, "//") || strings.Contains(to, `\`) {
+		return bad("when_done= must be a path of this node")
+	}
+	// As it is: a browser knows better than http.Redirect what "." is relative to.
+	w.Header().Set("Location", u.String())
+	plain(w, http.StatusFound, text)
 	return nil
 }
 
@@ -345,7 +364,7 @@ func (s *server) done(w http.ResponseWriter, r *http.Request, text string) error
 func parseForm(r *http.Request) error {
 	if !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
 		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-www-form-urlencoded") &&
-			!strings.HasPrefix(r.URL.Query().Get("t"), "mkdir-") {
+			!takesChildren(r.URL.Query().Get("t")) {
 			r.Body = http.MaxBytesReader(nil, r.Body, 1<<20)
 			if err := r.ParseForm(); err != nil {
 				return bad("the form cannot be read")
@@ -357,6 +376,16 @@ func parseForm(r *http.Request) error {
 		return bad("the form cannot be read")
 	}
 	return nil
+}
+
+// takesChildren says that a request's body is a list of children, whatever its
+// Content-Type: curl -d says that everything is a form.
+func takesChildren(t string) bool {
+	switch strings.TrimSpace(t) {
+	case "mkdir-with-children", "mkdir-immutable", "set_children", "set-children":
+		return true
+	}
+	return false
 }
 
 // uploadForm stores a form's field "file" at a path, or in a directory under
@@ -422,12 +451,6 @@ func (s *server) uploadForm(w http.ResponseWriter, r *http.Request, at place) er
 
 // unlinkedForm stores a form's field "file" without a name.
 func (s *server) unlinkedForm(w http.ResponseWriter, r *http.Request) error {
-	if err := parseForm(r); err != nil {
-		return err
-	}
-	if r.MultipartForm != nil {
-		defer r.MultipartForm.RemoveAll()
-	}
 	f, _, err := formFile(r)
 	if err != nil {
 		return err
@@ -441,7 +464,14 @@ func (s *server) unlinkedForm(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.done(w, r, c.Text())
+	if kind != "" && kind != "CHK" {
+		plain(w, http.StatusOK, c.Text()) // Tahoe looks at no when_done= here
+		return nil
+	}
+	if to := arg(r, "when_done"); to != "" {
+		return redirect(w, strings.ReplaceAll(to, "%(uri)s", url.PathEscape(c.Text())), c.Text())
+	}
+	return s.uploaded(w, c)
 }
 
 // storeForm puts a form's file on the grid as format= says.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
 	"io"
 	"net/http"
 	"net/url"
@@ -89,14 +90,17 @@ type Config struct {
 // too: their shares are written with one call each, so that nobody sees half of one.
 const maxSmallBody = 64 << 20
 
-type server struct{ Config }
+type server struct {
+	Config
+	pages *template.Template
+}
 
 // New returns the web API.
 func New(c Config) http.Handler {
 	if c.MaxMutable == 0 {
 		c.MaxMutable = mutable.MaxSize
 	}
-	s := &server{c}
+	s := &server{c, template.Must(template.New("").Parse(layouts))}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", s.welcome)
 	if c.Statistics != nil {
@@ -132,7 +136,10 @@ func New(c Config) http.Handler {
 		default:
 			mux.ServeHTTP(w, r)
 		}
-		if err != nil {
+		switch {
+		case err != nil && wantsPage(r):
+			s.failPage(w, err)
+		case err != nil:
 			fail(w, err)
 		}
 	}))
@@ -157,7 +164,15 @@ func readUpTo(r io.Reader, limit int64) ([]byte, error) {
 
 // unlinked handles /uri itself: things that no directory names.
 func (s *server) unlinked(w http.ResponseWriter, r *http.Request) error {
-	ctx, t := r.Context(), arg(r, "t")
+	if r.Method == http.MethodPost {
+		if err := parseForm(r); err != nil {
+			return err
+		}
+		if r.MultipartForm != nil {
+			defer r.MultipartForm.RemoveAll()
+		}
+	}
+	ctx, t := r.Context(), verb(r)
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 		c := r.URL.Query().Get("uri")
@@ -205,24 +220,44 @@ func (s *server) unlinked(w http.ResponseWriter, r *http.Request) error {
 			if err := noChildren(r); err != nil {
 				return err
 			}
-			c, err := s.newDir(r, t)
-			return respondCap(w, c, err, http.StatusOK)
+			return s.unlinkedDir(w, r, t)
 		case "mkdir-with-children", "mkdir-immutable":
-			c, err := s.newDir(r, t)
-			return respondCap(w, c, err, http.StatusOK)
+			return s.unlinkedDir(w, r, t)
 		}
 	default:
-		return &webError{http.StatusMethodNotAllowed, "/uri takes GET, PUT and POST"}
+		return notAllowed(w, r, "GET, HEAD, PUT, POST")
 	}
 	return bad("/uri accepts only PUT, PUT?t=mkdir, POST?t=upload, and POST?t=mkdir")
 }
+
+// unlinkedDir makes a directory that no other names, and answers with its cap or,
+// with redirect_to_result=, sends the browser there.
+func (s *server) unlinkedDir(w http.ResponseWriter, r *http.Request, t string) error {
+	see, err := boolean(arg(r, "redirect_to_result"), false)
+	if err != nil {
+		return err
+	}
+	c, err := s.newDir(r, t)
+	if err != nil {
+		return err
+	}
+	code := http.StatusOK
+	if see {
+		code = http.StatusSeeOther
+		w.Header().Set("Location", "/uri/"+url.PathEscape(c.Text()))
+	}
+	return respondCap(w, c, nil, code)
+}
+
+// errNoChildren: a list of children is wanted, and there is none.
+var errNoChildren = &webError{http.StatusBadRequest, "the list of children is not the JSON that the webapi takes"}
 
 // noChildren refuses a body: whoever sends one meant t=mkdir-with-children.
 func noChildren(r *http.Request) error {
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
 		return nil
 	}
-	if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n > 0 {
+	if n, _ := io.ReadFull(r.Body, make([]byte, 1)); n > 0 || len(r.PostForm) > 0 {
 		return bad("t=mkdir does not accept children=, try t=mkdir-with-children instead")
 	}
 	return nil
@@ -269,6 +304,9 @@ func (s *server) newDir(r *http.Request, t string) (caps.Cap, error) {
 	}
 	var entries []dirnode.Entry
 	if t != "mkdir" {
+		if r.MultipartForm != nil {
+			return nil, errNoChildren
+		}
 		b, err := readSmall(r)
 		if err != nil {
 			return nil, err

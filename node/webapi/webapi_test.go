@@ -321,13 +321,16 @@ func TestForms(t *testing.T) {
 		return send(t, h, "POST", path, b.String(), "Content-Type", w.FormDataContentType())
 	}
 	want := caps.LIT{Data: []byte("contents")}.Text()
-	if code, _, body := form("/uri?t=upload"); code != 200 || body != want {
+	if code, _, body := form("/uri?t=upload"); code != 200 || !strings.Contains(body, "<code>"+want+"</code>") {
 		t.Errorf("%d %q", code, body)
 	}
 	if code, _, body := form("/uri/"+aDir.Text(), "t", "upload"); code != 200 || body != want || len(s.edits) != 1 || s.edits[0].Entry.Name != "näme.txt" {
 		t.Errorf("%d %q %+v", code, body, s.edits)
 	}
 	if code, header, _ := form("/uri/"+aDir.Text(), "t", "upload", "name", "n", "when_done", "/uri/x"); code != 302 || header.Get("Location") != "/uri/x" {
+		t.Errorf("%d %q", code, header.Get("Location"))
+	}
+	if code, header, _ := form("/uri?t=upload", "when_done", "/uri/%(uri)s?t=json"); code != 302 || header.Get("Location") != "/uri/"+want+"?t=json" {
 		t.Errorf("%d %q", code, header.Get("Location"))
 	}
 	for _, to := range []string{"http://evil.example/", "//evil.example/", `/\evil.example`, "javascript:x", `\\evil.example`} {
