@@ -105,24 +105,8 @@ func (f files) MakeImmutableDir(ctx context.Context, entries []dirnode.Entry) (c
 	return f.dirs.MakeImmutable(ctx, entries)
 }
 
-func (f files) Check(ctx context.Context, c caps.Cap, o immutable.CheckOptions) (*immutable.Health, error) {
-	if !checkable(c) {
-		return nil, unsupported(c)
-	}
-	return f.immutable.Check(ctx, c, o)
-}
-
-func (f files) CheckAndRepair(ctx context.Context, c caps.Cap, o immutable.CheckOptions) (*immutable.Repaired, error) {
-	if !checkable(c) {
-		return nil, unsupported(c)
-	}
-	return f.immutable.CheckAndRepair(ctx, c, o)
-}
-
-// checkable says whether the immutable client can check what c names.
-func checkable(c caps.Cap) bool {
-	_, unknown := c.(caps.Unknown)
-	return !unknown && caps.IsImmutable(c)
+func (f files) Walk(ctx context.Context, dir caps.Cap, visit func(dirnode.Step) error) error {
+	return f.dirs.Walk(ctx, dir, visit)
 }
 
 func unsupported(c caps.Cap) error {

@@ -2,9 +2,10 @@
 // metadata, kept in mutable files (DIR2) or immutable ones (DIR2-CHK, DIR2-LIT).
 //
 // Dirs makes, lists and edits directories on a grid, and walks trees of them (Walk;
-// Stats are the figures of one). Below it is the pure part: a Form packs and unpacks the bytes, and Apply makes changes to them. The form
-// (Tahoe-LAFS docs/specifications/dirnodes.rst; allmydata/dirnode.py decides) is
-// one netstring for each entry, sorted by name:
+// Stats are the figures of one). Below it is the pure part: a Form packs and unpacks
+// the bytes, and Apply makes changes to them. The form (Tahoe-LAFS
+// docs/specifications/dirnodes.rst; allmydata/dirnode.py decides) is one netstring
+// for each entry, sorted by name:
 //
 //	netstring(
 //	  netstring(name, UTF-8, NFC)

@@ -1,52 +1,104 @@
 package webapi
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"html"
+	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 
 	"warren/node/caps"
-	"warren/node/immutable"
 )
 
-// Checker is a Grid that can say how well a file is stored, and repair it. The
-// answers for a file that is held in its capability are nil; ErrUnsupported is that
-// for a kind which cannot be checked.
+// CheckOptions says how thorough a check is: see immutable.CheckOptions and
+// mutable.CheckOptions.
+type CheckOptions struct{ Verify, AddLease bool }
+
+// ShareAt is one share on one server.
+type ShareAt struct {
+	Server string
+	Share  int
+}
+
+// Health is what a check found of one file or directory, as Tahoe counts it.
+type Health struct {
+	Index                caps.StorageIndex
+	Summary              string // Tahoe's sentence
+	Healthy, Recoverable bool
+	Happiness            int // servers of happiness of the good shares
+	Good                 int // distinct good shares, of Needed and Expected
+	Needed, Expected     int
+	Hosts                int // servers with good shares
+	Wrong                int // shares of versions other than the best
+
+	RecoverableVersions, UnrecoverableVersions int
+
+	// Corrupt shares are damaged, Incompatible ones of a version that we do not know.
+	Corrupt, Incompatible []ShareAt
+	Responding            []string            // servers that said what they hold
+	Sharemap              map[string][]string // servers of each share
+	// Troubles say what could not be found out; NoLease are servers that hold shares
+	// and did not take our lease.
+	Troubles, NoLease []string
+}
+
+// Repaired is what a check with repair found and achieved.
+type Repaired struct {
+	Before, After         *Health
+	Attempted, Successful bool
+	Failure               error // why a repair that was attempted was no success
+}
+
+// Checker is a Grid that can say how well a file or directory is stored, and repair
+// it. The answers for what is held in its capability are nil; ErrUnsupported is that
+// for a kind which cannot be checked. Other errors are that of the context and, of
+// CheckAndRepair, that nothing could be made.
 type Checker interface {
-	Check(ctx context.Context, c caps.Cap, o immutable.CheckOptions) (*immutable.Health, error)
-	CheckAndRepair(ctx context.Context, c caps.Cap, o immutable.CheckOptions) (*immutable.Repaired, error)
+	Check(ctx context.Context, c caps.Cap, o CheckOptions) (*Health, error)
+	CheckAndRepair(ctx context.Context, c caps.Cap, o CheckOptions) (*Repaired, error)
+}
+
+// checkArgs reads what a check is asked to do.
+func checkArgs(r *http.Request) (o CheckOptions, repair bool, err error) {
+	for name, value := range map[string]*bool{"verify": &o.Verify, "add-lease": &o.AddLease, "repair": &repair} {
+		if *value, err = boolean(arg(r, name), false); err != nil {
+			return o, repair, err
+		}
+	}
+	return o, repair, nil
+}
+
+// output reads output=, whose value must be one of those, the first when it is not
+// given. The answer is in capital letters.
+func output(r *http.Request, known ...string) (string, error) {
+	given := arg(r, "output")
+	form := cmp.Or(strings.ToUpper(given), known[0])
+	if !slices.Contains(known, form) {
+		return "", bad("Unknown output value: %q", given)
+	}
+	return form, nil
 }
 
 // check handles t=check of a file or directory.
 func (s *server) check(w http.ResponseWriter, r *http.Request, c caps.Cap) error {
-	var o immutable.CheckOptions
-	var repair bool
-	for name, value := range map[string]*bool{"verify": &o.Verify, "add-lease": &o.AddLease, "repair": &repair} {
-		var err error
-		if *value, err = boolean(arg(r, name), false); err != nil {
-			return err
-		}
+	o, repair, err := checkArgs(r)
+	if err != nil {
+		return err
 	}
-	output := strings.ToUpper(arg(r, "output"))
-	switch output {
-	case "":
-		output = "HTML"
-	case "HTML", "JSON":
-	default:
-		return bad("Unknown output value: %q", arg(r, "output"))
+	form, err := output(r, "HTML", "JSON")
+	if err != nil {
+		return err
 	}
 	grid, ok := s.Grid.(Checker)
 	if !ok {
 		return ErrUnsupported
 	}
-	var health *immutable.Health
-	var repaired *immutable.Repaired
-	var err error
+	var health *Health
+	var repaired *Repaired
 	if repair {
 		repaired, err = grid.CheckAndRepair(r.Context(), c, o)
 	} else {
@@ -54,14 +106,22 @@ func (s *server) check(w http.ResponseWriter, r *http.Request, c caps.Cap) error
 	}
 	switch {
 	case errors.Is(err, ErrUnsupported):
-		return &webError{http.StatusNotImplemented, fmt.Sprintf("Checking a %s capability is not supported by this version: it checks immutable files and immutable directories.", c.Kind())}
+		return &webError{http.StatusNotImplemented, fmt.Sprintf("Checking a %s capability is not supported by this version.", c.Kind())}
 	case err != nil:
 		return err
 	case arg(r, "when_done") != "":
 		return s.done(w, r, "")
-	case output == "JSON" && repaired != nil:
+	}
+	return answerCheck(w, form, health, repaired)
+}
+
+// answerCheck tells of a check, or of a repair when repaired is not nil, or, when
+// both are nil, of a literal.
+func answerCheck(w http.ResponseWriter, form string, health *Health, repaired *Repaired) error {
+	switch {
+	case form == "JSON" && repaired != nil:
 		return asJSON(w, "text/plain", repairedJSON(repaired))
-	case output == "JSON":
+	case form == "JSON":
 		return asJSON(w, "text/plain", healthJSON(health))
 	}
 	var b strings.Builder
@@ -74,76 +134,74 @@ func (s *server) check(w http.ResponseWriter, r *http.Request, c caps.Cap) error
 	default:
 		b.WriteString("File Check Results for LIT file\n\nLiteral files are always healthy: their data is contained in the URI\n")
 	}
-	w.Header().Set("Content-Type", "text/html;charset=utf-8")
-	fmt.Fprintf(w, "<!DOCTYPE html><meta charset=utf-8><title>Check Results</title><pre>%s</pre>\n", html.EscapeString(b.String()))
+	page(w, "Check Results", "", b.String())
 	return nil
+}
+
+// page answers with text as a plain page; head is more HTML.
+func page(w http.ResponseWriter, title, head, text string) {
+	w.Header().Set("Content-Type", "text/html;charset=utf-8")
+	fmt.Fprintf(w, "<!DOCTYPE html><meta charset=utf-8>%s<title>%s</title><pre>%s</pre>\n", head, html.EscapeString(title), html.EscapeString(text))
 }
 
 // healthJSON is Tahoe's account of a check, field for field. What Tahoe passes over
 // in silence is told in fields of our own, which are there only then: shares of
 // versions not known, what could not be found out, leases that were not renewed.
-func healthJSON(h *immutable.Health) map[string]any {
+func healthJSON(h *Health) map[string]any {
 	if h == nil { // a literal
 		return map[string]any{"storage-index": "", "results": map[string]any{"healthy": true}}
 	}
 	sharemap := map[string][]string{}
-	for share, servers := range h.Shares {
-		sharemap[strconv.Itoa(share)] = servers
-	}
-	located := func(list []immutable.ShareAt) [][3]any {
-		out := [][3]any{}
-		for _, at := range list {
-			out = append(out, [3]any{at.Server, h.Index.Text(), at.Share})
-		}
-		return out
-	}
-	recoverable := 0
-	if h.Recoverable() {
-		recoverable = 1
+	for share, servers := range h.Sharemap {
+		sharemap[share] = slices.Sorted(slices.Values(servers))
 	}
 	results := map[string]any{
-		"count-happiness":              h.Happiness(),
-		"count-shares-good":            len(h.Shares),
+		"count-happiness":              h.Happiness,
+		"count-shares-good":            h.Good,
 		"count-shares-needed":          h.Needed,
-		"count-shares-expected":        h.Total,
-		"count-good-share-hosts":       h.Hosts(),
+		"count-shares-expected":        h.Expected,
+		"count-good-share-hosts":       h.Hosts,
 		"count-corrupt-shares":         len(h.Corrupt),
-		"list-corrupt-shares":          located(h.Corrupt),
+		"list-corrupt-shares":          located(h.Index, h.Corrupt),
 		"servers-responding":           slices.Concat([]string{}, h.Responding),
 		"sharemap":                     sharemap,
-		"count-wrong-shares":           0, // of mutable files only
-		"count-recoverable-versions":   recoverable,
-		"count-unrecoverable-versions": 1 - recoverable,
-		"healthy":                      h.Healthy(),
-		"recoverable":                  h.Recoverable(),
+		"count-wrong-shares":           h.Wrong,
+		"count-recoverable-versions":   h.RecoverableVersions,
+		"count-unrecoverable-versions": h.UnrecoverableVersions,
+		"healthy":                      h.Healthy,
+		"recoverable":                  h.Recoverable,
 	}
 	if len(h.Incompatible) > 0 {
-		results["list-incompatible-shares"] = located(h.Incompatible)
+		results["list-incompatible-shares"] = located(h.Index, h.Incompatible)
 	}
 	if len(h.Troubles) > 0 {
-		var troubles []string
-		for _, t := range h.Troubles {
-			troubles = append(troubles, t.String())
-		}
-		results["troubles"] = troubles
+		results["troubles"] = h.Troubles
 	}
-	if len(h.Leases) > 0 {
-		var failed []string
-		for _, t := range h.Leases {
-			failed = append(failed, t.Server)
-		}
-		results["lease-failures"] = failed
+	if len(h.NoLease) > 0 {
+		results["lease-failures"] = h.NoLease
 	}
 	return map[string]any{"storage-index": h.Index.Text(), "summary": h.Summary, "results": results}
 }
 
+// located tells where shares lie as Tahoe's JSON does.
+func located(index caps.StorageIndex, list []ShareAt) [][3]any {
+	out := [][3]any{}
+	for _, at := range list {
+		out = append(out, [3]any{at.Server, index.Text(), at.Share})
+	}
+	return out
+}
+
 // repairedJSON is Tahoe's account of a check with repair. Why a repair did not
 // succeed is told in a field of our own.
-func repairedJSON(r *immutable.Repaired) map[string]any {
+func repairedJSON(r *Repaired) map[string]any {
+	if r == nil { // a literal
+		return map[string]any{"storage-index": "", "repair-attempted": false}
+	}
 	m := map[string]any{
 		"storage-index":       r.Before.Index.Text(),
 		"repair-attempted":    r.Attempted,
-		"repair-successful":   r.Successful(),
+		"repair-successful":   r.Successful,
 		"pre-repair-results":  healthJSON(r.Before),
 		"post-repair-results": healthJSON(r.After),
 	}
@@ -153,9 +211,11 @@ func repairedJSON(r *immutable.Repaired) map[string]any {
 	return m
 }
 
-func repairedPage(b *strings.Builder, r *immutable.Repaired) {
+func repairedPage(b *strings.Builder, r *Repaired) {
 	fmt.Fprintf(b, "File Check-And-Repair Results for SI=%s\n\n", r.Before.Index.Text())
 	switch {
+	case !r.Attempted && !r.Before.Healthy:
+		b.WriteString("No repair attempted: it needs the capability to write\n")
 	case !r.Attempted:
 		b.WriteString("No repair necessary\n")
 	case r.Failure != nil:
@@ -171,21 +231,16 @@ func repairedPage(b *strings.Builder, r *immutable.Repaired) {
 	}
 }
 
-func healthPage(b *strings.Builder, h *immutable.Health) {
-	switch {
-	case h.Healthy():
-		b.WriteString("Healthy")
-	case h.Recoverable():
-		b.WriteString("Not Healthy!")
-	default:
-		b.WriteString("Not Recoverable!")
-	}
-	fmt.Fprintf(b, " : %s\n", h.Summary)
-	fmt.Fprintf(b, "Share Counts: need %d-of-%d, have %d\n", h.Needed, h.Total, len(h.Shares))
-	fmt.Fprintf(b, "Happiness Level: %d\nHosts with good shares: %d\n", h.Happiness(), h.Hosts())
-	for share := range h.Total {
-		for _, server := range h.Shares[share] {
-			fmt.Fprintf(b, "Good share: sh#%d on %s\n", share, server)
+func healthPage(b *strings.Builder, h *Health) {
+	fmt.Fprintf(b, "%s : %s\n", h.word(), h.Summary)
+	fmt.Fprintf(b, "Share Counts: need %d-of-%d, have %d\n", h.Needed, h.Expected, h.Good)
+	fmt.Fprintf(b, "Happiness Level: %d\nHosts with good shares: %d\nWrong Shares: %d\n", h.Happiness, h.Hosts, h.Wrong)
+	fmt.Fprintf(b, "Recoverable Versions: %d\nUnrecoverable Versions: %d\n", h.RecoverableVersions, h.UnrecoverableVersions)
+	for _, share := range slices.SortedFunc(maps.Keys(h.Sharemap), func(x, y string) int {
+		return cmp.Or(cmp.Compare(len(x), len(y)), strings.Compare(x, y)) // 9 before 10
+	}) {
+		for _, server := range h.Sharemap[share] {
+			fmt.Fprintf(b, "Good share: sh#%s on %s\n", share, server)
 		}
 	}
 	for _, at := range h.Corrupt {
@@ -195,9 +250,20 @@ func healthPage(b *strings.Builder, h *immutable.Health) {
 		fmt.Fprintf(b, "Share of an unknown version: sh#%d on %s\n", at.Share, at.Server)
 	}
 	for _, t := range h.Troubles {
-		fmt.Fprintf(b, "Not known: %v\n", t)
+		fmt.Fprintf(b, "Not known: %s\n", t)
 	}
-	for _, t := range h.Leases {
-		fmt.Fprintf(b, "No lease: %v\n", t)
+	for _, server := range h.NoLease {
+		fmt.Fprintf(b, "No lease: %s\n", server)
 	}
+}
+
+// word is Tahoe's word for it.
+func (h *Health) word() string {
+	switch {
+	case h.Healthy:
+		return "Healthy"
+	case h.Recoverable:
+		return "Not Healthy!"
+	}
+	return "Not Recoverable!"
 }
