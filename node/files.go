@@ -31,7 +31,7 @@ func dirFormat(setting string) mutable.Format {
 
 // WebGrid is the grid as the web API wants it, from a client's parts.
 func WebGrid(im *immutable.Client, slots *mutable.Store, dirs *dirnode.Dirs) webapi.Grid {
-	return files{im, slots, dirs}
+	return recorded{files{im, slots, dirs}, newHistory()}
 }
 
 func (f files) PutFile(ctx context.Context, r io.Reader, size int64) (immutable.Result, error) {

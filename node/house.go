@@ -7,6 +7,7 @@ import (
 	"warren/node/config"
 	"warren/node/storage"
 	"warren/node/storage/expire"
+	"warren/node/webapi"
 )
 
 // checkerState is where the lease checker keeps its place, in the storage directory;
@@ -73,6 +74,17 @@ func (n *Node) House() (House, bool) {
 	}
 	h.Checking = state.Current
 	return h, true
+}
+
+// storageStatus is what the page of the storage server says.
+func (n *Node) storageStatus() (webapi.Storage, bool) {
+	if n.server == nil {
+		return webapi.Storage{}, false
+	}
+	return webapi.Storage{
+		Nickname: n.Config.Settings.Nickname, NodeID: n.secrets.keyID, Statistics: n.statistics(),
+		Expire: ExpireSettings(n.Config.Settings.Storage), Checker: n.checker.State(),
+	}, true
 }
 
 // statistics are this node's figures, as Tahoe's /statistics has them.

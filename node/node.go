@@ -315,6 +315,7 @@ func (n *Node) serveWeb(ctx context.Context) error {
 		private = n.opts.Private(n)
 	}
 	c := webapi.Config{Welcome: n.welcome, Statistics: n.statistics, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
+	c.Storage = n.storageStatus
 	if n.Dirs != nil {
 		c.Grid, c.DirFormat = WebGrid(n.Files, n.Slots, n.Dirs), dirFormat(n.Config.Settings.Client.MutableFormat)
 	}

@@ -38,8 +38,11 @@ type progressKey struct{}
 
 // WithProgress has uploads under ctx call report, one call at a time, when servers
 // have taken more. An upload that has nothing to send, because all shares stand,
-// never calls it.
+// never calls it. What ctx has uploads call already is called too.
 func WithProgress(ctx context.Context, report func(Progress)) context.Context {
+	if outer, inner := reporter(ctx), report; outer != nil {
+		report = func(p Progress) { outer(p); inner(p) }
+	}
 	return context.WithValue(ctx, progressKey{}, report)
 }
 

@@ -1,6 +1,7 @@
 package webapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -47,16 +48,34 @@ Rename <input name=from_name readonly value="{{.Name}}"> to <input name=to_name>
 {{define "list"}}{{template "head" .Title}}{{range .Parts}}<h2>{{.Title}}</h2><ul>{{range .Items}}<li>{{if .Link}}<a href="{{.Link}}">{{.Text}}</a>{{else}}{{.Text}}{{end}}{{end}}</ul>{{end}}{{template "foot"}}{{end}}
 `
 
+// item is a line of a "list".
+type item struct{ Text, Link string }
+
+// part is a headed list.
+type part struct {
+	Title string
+	Items []item
+}
+
+type listPage struct {
+	Title string
+	Parts []part
+}
+
 // page sends a page of our own. It runs no scripts and loads nothing. Its forms post
 // to this node: with the guard's no-referrer they would name no Origin, and be refused.
 func (s *server) page(w http.ResponseWriter, code int, name string, data any) error {
+	var b bytes.Buffer
+	if err := s.pages.ExecuteTemplate(&b, name, data); err != nil {
+		return err
+	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html;charset=utf-8")
 	h.Set("Content-Security-Policy", "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "same-origin")
 	w.WriteHeader(code)
-	// Past this point nobody can be told of an error but by the cut that it was.
-	return s.pages.ExecuteTemplate(w, name, data)
+	_, _ = b.WriteTo(w) // who does not listen any more has gone
+	return nil
 }
 
 // here is the path of what a cap names.
@@ -271,10 +290,15 @@ func (s *server) uploaded(w http.ResponseWriter, c caps.Cap) error {
 // wantsPage says that whoever asks is a browser.
 func wantsPage(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }
 
-// failPage is fail for people.
-func (s *server) failPage(w http.ResponseWriter, err error) {
+// answer answers an error: a browser with a page, everybody else with text.
+func (s *server) answer(w http.ResponseWriter, r *http.Request, err error) {
+	if !wantsPage(r) {
+		fail(w, err)
+		return
+	}
 	code, text := explain(err)
 	clearFile(w)
-	// What cannot be written has nobody to read it.
-	_ = s.page(w, code, "text", struct{ Title, Text string }{http.StatusText(code), text})
+	if err := s.page(w, code, "text", struct{ Title, Text string }{http.StatusText(code), text}); err != nil {
+		plain(w, code, text)
+	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html"
 	"maps"
 	"mime"
 	"net/http"
@@ -116,24 +115,23 @@ func unknownWrite(name string) string {
 }
 
 // welcome is the front page.
-func (s *server) welcome(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		fail(w, notAllowed(w, r, "GET, HEAD"))
-		return
+func (s *server) welcome(w http.ResponseWriter, r *http.Request) error {
+	t, err := asked(r, "json")
+	if err != nil {
+		return err
 	}
 	page := s.Welcome()
-	if arg(r, "t") != "json" {
-		w.Header().Set("Content-Type", "text/html;charset=utf-8")
-		var b strings.Builder
-		fmt.Fprintf(&b, "<!DOCTYPE html><meta charset=utf-8><title>warren</title><h1>%s</h1><ul>", html.EscapeString(page.Nickname))
+	if t != "json" {
+		parts := []part{{Title: "Introducers"}, {Title: "Servers"}, {"More", []item{
+			{"Recent and active operations", "/status"}, {"Statistics", "/statistics"}, {"Storage", "/storage"}, {"Helper", "/helper_status"},
+		}}}
 		for _, i := range page.Introducers {
-			fmt.Fprintf(&b, "<li>introducer: %s", html.EscapeString(i))
+			parts[0].Items = append(parts[0].Items, item{Text: i})
 		}
 		for _, sv := range page.Servers {
-			fmt.Fprintf(&b, "<li>server %s: %s", html.EscapeString(sv.Nickname), html.EscapeString(sv.Summary))
+			parts[1].Items = append(parts[1].Items, item{Text: sv.Nickname + ": " + sv.Summary})
 		}
-		fmt.Fprint(w, b.String()+"</ul>\n")
-		return
+		return s.page(w, http.StatusOK, "list", listPage{page.Nickname, parts})
 	}
 	type serverJSON struct {
 		ID        string   `json:"nodeid"`
@@ -163,11 +161,9 @@ func (s *server) welcome(w http.ResponseWriter, r *http.Request) {
 	if intro == nil {
 		intro = []string{}
 	}
-	if err := asJSON(w, "application/json; charset=utf-8", map[string]any{
+	return asJSON(w, "application/json; charset=utf-8", map[string]any{
 		"introducers": map[string]any{"statuses": intro}, "servers": servers,
-	}); err != nil {
-		fail(w, err)
-	}
+	})
 }
 
 // get reads what a path names.

@@ -2,7 +2,6 @@ package webapi
 
 import (
 	"fmt"
-	"html"
 	"maps"
 	"net/http"
 	"regexp"
@@ -15,25 +14,18 @@ import (
 
 // statistics answers with the node's figures, as Tahoe's page of that name:
 // t=json, t=openmetrics for Prometheus and its like, else a page.
-func (s *server) statistics(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		plain(w, http.StatusMethodNotAllowed, "GET only")
-		return
+func (s *server) statistics(w http.ResponseWriter, r *http.Request) error {
+	t, err := asked(r, "json", "openmetrics")
+	if err != nil {
+		return err
 	}
 	figures := s.Statistics()
-	switch t := arg(r, "t"); t {
-	case "", "html":
-		var b strings.Builder
-		b.WriteString("<!DOCTYPE html><meta charset=utf-8><title>Node Statistics</title><h1>Node Statistics</h1><ul>")
-		each(figures, func(_, name, value string) {
-			fmt.Fprintf(&b, "<li>%s: %s", html.EscapeString(name), html.EscapeString(value))
-		})
-		w.Header().Set("Content-Type", "text/html;charset=utf-8")
-		fmt.Fprint(w, b.String()+"</ul>\n")
+	if h, ok := s.Grid.(Historian); ok {
+		maps.Copy(figures.Counters, h.Counters())
+	}
+	switch t {
 	case "json":
-		if err := asJSON(w, "text/plain", figures); err != nil { // the type that Tahoe gives it
-			fail(w, err)
-		}
+		return asJSON(w, "text/plain", figures) // the type that Tahoe gives it
 	case "openmetrics":
 		var b strings.Builder
 		each(figures, func(kind, name, value string) {
@@ -41,9 +33,11 @@ func (s *server) statistics(w http.ResponseWriter, r *http.Request) {
 		})
 		w.Header().Set("Content-Type", "application/openmetrics-text; version=1.0.0; charset=utf-8")
 		fmt.Fprint(w, b.String()+"# EOF\n")
-	default:
-		plain(w, http.StatusBadRequest, "Unknown t value: "+quote(t))
+		return nil
 	}
+	var list []item
+	each(figures, func(_, name, value string) { list = append(list, item{Text: name + ": " + value}) })
+	return s.page(w, http.StatusOK, "list", listPage{"Node Statistics", []part{{Items: list}}})
 }
 
 // each shows the counters and then the stats, by name.

@@ -75,6 +75,9 @@ type Config struct {
 	Welcome func() Welcome
 	// Statistics are the node's figures; nil: there is no such page.
 	Statistics func() storage.Statistics
+	// Storage is how the storage stands that this node offers; false: it offers none.
+	// nil: there is no such page.
+	Storage func() (Storage, bool)
 	// DirFormat is how directories are kept when format= does not say it.
 	DirFormat mutable.Format
 	// MaxMutable bounds what is put into a mutable file, which is held in memory;
@@ -102,10 +105,19 @@ func New(c Config) http.Handler {
 	}
 	s := &server{c, template.Must(template.New("").Parse(layouts))}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/{$}", s.welcome)
+	mux.HandleFunc("/{$}", s.only(s.welcome))
 	if c.Statistics != nil {
-		mux.HandleFunc("/statistics", s.statistics)
+		mux.HandleFunc("/statistics", s.only(s.statistics))
 	}
+	mux.HandleFunc("/status", s.only(s.status))
+	mux.HandleFunc("/status/", s.only(s.status))
+	mux.HandleFunc("/helper_status", s.only(s.helperStatus))
+	if c.Storage != nil {
+		mux.HandleFunc("/storage", s.only(s.storage))
+	}
+	mux.HandleFunc("/", s.only(func(http.ResponseWriter, *http.Request) error {
+		return &webError{http.StatusNotFound, "There is no such page here"}
+	}))
 	// The tree below these holds escaped slashes and empty parts, which a mux
 	// would clean away: they are taken apart by hand.
 	if c.Private != nil {
@@ -136,11 +148,8 @@ func New(c Config) http.Handler {
 		default:
 			mux.ServeHTTP(w, r)
 		}
-		switch {
-		case err != nil && wantsPage(r):
-			s.failPage(w, err)
-		case err != nil:
-			fail(w, err)
+		if err != nil {
+			s.answer(w, r, err)
 		}
 	}))
 }
