@@ -29,19 +29,21 @@ func (f files) CheckAndRepair(ctx context.Context, c caps.Cap, o webapi.CheckOpt
 		if r == nil {
 			return nil, err
 		}
-		return &webapi.Repaired{
-			Before: immutableHealth(r.Before), After: immutableHealth(r.After),
-			Attempted: r.Attempted, Successful: r.Successful(), Failure: r.Failure,
-		}, err
+		out := &webapi.Repaired{Before: immutableHealth(r.Before), Attempted: r.Attempted, Successful: r.Successful(), Failure: r.Failure}
+		if out.After = out.Before; r.After != r.Before {
+			out.After = immutableHealth(r.After)
+		}
+		return out, err
 	case asMutable:
 		r, err := f.slots.CheckAndRepair(ctx, c, mutable.CheckOptions(o))
 		if r == nil {
 			return nil, err
 		}
-		return &webapi.Repaired{
-			Before: mutableHealth(r.Before), After: mutableHealth(r.After),
-			Attempted: r.Attempted, Successful: r.Successful(), Failure: r.Failure,
-		}, err
+		out := &webapi.Repaired{Before: mutableHealth(r.Before), Attempted: r.Attempted, Successful: r.Successful(), Failure: r.Failure}
+		if out.After = out.Before; r.After != r.Before {
+			out.After = mutableHealth(r.After)
+		}
+		return out, err
 	}
 	return nil, unsupported(c)
 }

@@ -314,7 +314,8 @@ func (n *Node) serveWeb(ctx context.Context) error {
 	if n.opts.Private != nil {
 		private = n.opts.Private(n)
 	}
-	c := webapi.Config{Welcome: n.welcome, Statistics: n.statistics, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
+	background := func(run func(context.Context)) { n.running.Go(func() { run(n.ctx) }) }
+	c := webapi.Config{Background: background, Welcome: n.welcome, Statistics: n.statistics, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
 	c.Storage = n.storageStatus
 	if n.Dirs != nil {
 		c.Grid, c.DirFormat = WebGrid(n.Files, n.Slots, n.Dirs), dirFormat(n.Config.Settings.Client.MutableFormat)

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"html"
 	"maps"
 	"net/http"
 	"slices"
@@ -112,12 +111,12 @@ func (s *server) check(w http.ResponseWriter, r *http.Request, c caps.Cap) error
 	case arg(r, "when_done") != "":
 		return s.done(w, r, "")
 	}
-	return answerCheck(w, form, health, repaired)
+	return s.answerCheck(w, form, health, repaired)
 }
 
 // answerCheck tells of a check, or of a repair when repaired is not nil, or, when
 // both are nil, of a literal.
-func answerCheck(w http.ResponseWriter, form string, health *Health, repaired *Repaired) error {
+func (s *server) answerCheck(w http.ResponseWriter, form string, health *Health, repaired *Repaired) error {
 	switch {
 	case form == "JSON" && repaired != nil:
 		return asJSON(w, "text/plain", repairedJSON(repaired))
@@ -134,14 +133,7 @@ func answerCheck(w http.ResponseWriter, form string, health *Health, repaired *R
 	default:
 		b.WriteString("File Check Results for LIT file\n\nLiteral files are always healthy: their data is contained in the URI\n")
 	}
-	page(w, "Check Results", "", b.String())
-	return nil
-}
-
-// page answers with text as a plain page; head is more HTML.
-func page(w http.ResponseWriter, title, head, text string) {
-	w.Header().Set("Content-Type", "text/html;charset=utf-8")
-	fmt.Fprintf(w, "<!DOCTYPE html><meta charset=utf-8>%s<title>%s</title><pre>%s</pre>\n", head, html.EscapeString(title), html.EscapeString(text))
+	return s.page(w, http.StatusOK, "text", struct{ Title, Text string }{"Check Results", b.String()})
 }
 
 // healthJSON is Tahoe's account of a check, field for field. What Tahoe passes over

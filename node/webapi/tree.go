@@ -271,6 +271,8 @@ func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 		return s.check(w, r, at.cap)
 	case !caps.IsDir(at.cap):
 		return bad("POST to file: bad t=%s", t)
+	case isDeep(t):
+		return s.deep(w, r, at.cap, t)
 	}
 	switch t {
 	case "mkdir", "mkdir-with-children", "mkdir-immutable":

@@ -83,6 +83,9 @@ type Config struct {
 	// MaxMutable bounds what is put into a mutable file, which is held in memory;
 	// 0: mutable.MaxSize.
 	MaxMutable int64
+	// Background runs operations, which outlive the requests that began them, until the
+	// node stops; nil: until they end.
+	Background func(run func(ctx context.Context))
 	// Token is the node's API token.
 	Token func() string
 	// Private handles what is below /private/ (the prefix stays); nil: nothing.
@@ -95,7 +98,8 @@ const maxSmallBody = 64 << 20
 
 type server struct {
 	Config
-	pages *template.Template
+	pages      *template.Template
+	operations *operations
 }
 
 // New returns the web API.
@@ -103,7 +107,7 @@ func New(c Config) http.Handler {
 	if c.MaxMutable == 0 {
 		c.MaxMutable = mutable.MaxSize
 	}
-	s := &server{c, template.Must(template.New("").Parse(layouts))}
+	s := &server{c, template.Must(template.New("").Parse(layouts + operationLayout)), newOperations(c.Background)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", s.only(s.welcome))
 	if c.Statistics != nil {
@@ -139,6 +143,8 @@ func New(c Config) http.Handler {
 			} else {
 				err = s.tree(w, r, strings.Split(rest, "/"))
 			}
+		case "operations":
+			err = s.operation(w, r, rest)
 		case "file", "named":
 			if !more {
 				err = &webError{http.StatusNotFound, "/file must be followed by a file-cap and a name"}
