@@ -51,6 +51,7 @@ type Settings struct {
 	// InviteMailbox is the mailbox server (a ws:// or wss:// URL) that invites use; ""
 	// for our own or the default.
 	InviteMailbox string
+	Upkeep        UpkeepSettings
 }
 
 // ClientSettings are the section [client].
@@ -116,6 +117,13 @@ type MailboxSettings struct {
 	Ports []string
 	// Location is the URL that invites name (ws:// or wss://).
 	Location string
+}
+
+// UpkeepSettings are the section [upkeep] of warren.cfg: all true unless set.
+type UpkeepSettings struct {
+	Enabled bool // leases are renewed without being asked
+	Repair  bool // what is at risk is repaired
+	History bool // the contents of earlier versions of folders' files are kept, too
 }
 
 // DefaultMaxSegmentSize is Tahoe's since 1.19.
@@ -258,6 +266,9 @@ func readSettings(dir string, kind Kind, tahoe, own *ini) (Settings, []Warning, 
 	s.Mailbox.Ports = o.ports("mailbox", "port")
 	s.Mailbox.Location = o.url("mailbox", "location")
 	s.InviteMailbox = o.url("invite", "mailbox")
+	s.Upkeep = UpkeepSettings{
+		Enabled: o.bool("upkeep", "enabled", true), Repair: o.bool("upkeep", "repair", true), History: o.bool("upkeep", "history", true),
+	}
 	if s.Mailbox.Enabled && len(s.Mailbox.Ports) == 0 {
 		o.fail("mailbox", "port", "an enabled mailbox needs one", ErrValue)
 	}

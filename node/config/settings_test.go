@@ -204,6 +204,8 @@ port = listen:tor,4000
 location = ws://abc.onion:4000/v1
 [invite]
 mailbox = wss://example.org/v1
+[upkeep]
+repair = off
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -230,7 +232,8 @@ mailbox = wss://example.org/v1
 		t.Errorf("grid managers: %v %v", s.GridManagers, s.GridManagerCertificates)
 	}
 	if s.GridName != "Our grid" || !s.Mailbox.Enabled || strings.Join(s.Mailbox.Ports, " ") != "listen:tor tcp:4000" ||
-		s.Mailbox.Location != "ws://abc.onion:4000/v1" || s.InviteMailbox != "wss://example.org/v1" {
+		s.Mailbox.Location != "ws://abc.onion:4000/v1" || s.InviteMailbox != "wss://example.org/v1" ||
+		s.Upkeep != (UpkeepSettings{Enabled: true, History: true}) {
 		t.Errorf("ours: %+v", s)
 	}
 	if len(warnings) < 2 || !strings.Contains(warnings[0].String(), "shares.needed") || !strings.Contains(warnings[0].String(), "b'..'") {

@@ -62,6 +62,8 @@ func ownKeys(_ Kind, section string) (keys string, known, any bool) {
 		return "enabled port location", true, false
 	case "invite":
 		return "mailbox", true, false
+	case "upkeep":
+		return "enabled repair history", true, false
 	}
 	return "", false, false
 }
