@@ -84,15 +84,6 @@ func (f *Folder) Participant() string { return f.config().Author }
 // Collective is the writecap that others join with.
 func (f *Folder) Collective() Cap { return f.config().Collective }
 
-// Roots are the directories that upkeep must keep alive, with all they hold.
-func (f *Folder) Roots() []Cap {
-	cfg := f.config()
-	if cfg.Personal == "" {
-		return []Cap{cfg.Collective}
-	}
-	return []Cap{cfg.Collective, cfg.Personal}
-}
-
 func (f *Folder) now() time.Time { return f.opt.Clock.Now() }
 
 func (f *Folder) fault(step string) error {

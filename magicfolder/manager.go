@@ -163,15 +163,6 @@ func (m *Manager) Status() []Status {
 	return out
 }
 
-// Roots names what upkeep must keep alive.
-func (m *Manager) Roots() []Cap {
-	var out []Cap
-	for _, f := range m.Folders() {
-		out = append(out, f.Roots()...)
-	}
-	return out
-}
-
 // Create makes a new folder of a directory: a Collective, our Personal directory
 // and our entry. Files that are in the directory are uploaded once it runs. On
 // return it stands on the grid and is remembered here.

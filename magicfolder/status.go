@@ -109,6 +109,7 @@ type statusState struct {
 	bytes                      int64
 	toLook                     int
 	sent, received             int64
+	moved                      time.Time            // when bytes last were
 	errors                     map[string]fileError // by key
 	problems, notes            map[string]string
 	alarms                     map[string]string
@@ -160,12 +161,14 @@ func (f *Folder) sentBytes(n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stat.sent += n
+	f.stat.moved = f.now()
 }
 
 func (f *Folder) receivedBytes(n int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stat.received += n
+	f.stat.moved = f.now()
 }
 
 func (f *Folder) setToLook(n int) {

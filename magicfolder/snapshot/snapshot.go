@@ -18,6 +18,9 @@ type Snapshot struct {
 	Metadata
 	Cap     remote.Cap
 	Content remote.Cap // empty: a delete
+	// MetadataCap is the file that holds Metadata; empty where it was not read from
+	// the grid.
+	MetadataCap remote.Cap
 }
 
 // Deleted says whether this version is the file's absence.
@@ -99,7 +102,7 @@ func Verify(c remote.Cap, entries []remote.Entry, metadata []byte) (Snapshot, er
 	if !ed25519.Verify(m.Author.Key, SignedText(content, metaCap, m.Relpath), sig) {
 		return Snapshot{}, ErrSignature
 	}
-	return Snapshot{Metadata: m, Cap: c, Content: content}, nil
+	return Snapshot{Metadata: m, Cap: c, Content: content, MetadataCap: metaCap}, nil
 }
 
 // Reader is what reading a snapshot needs of the grid.
