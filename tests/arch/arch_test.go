@@ -126,6 +126,7 @@ var floors = [][]string{
 	{"grid"},
 	{"immutable", "mutable"},
 	{"dirnode"},
+	{"upkeep"},
 	{"webapi"},
 	{""},
 }

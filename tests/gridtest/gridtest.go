@@ -41,6 +41,8 @@ type Options struct {
 	Dir string
 	// HTTPS reaches the servers over GBS on loopback.
 	HTTPS bool
+	// Now is the servers' clock, which leases end by; nil: the machine's.
+	Now func() time.Time
 	// Pause is what a writer does that met another (mutable.Options); nil: it waits.
 	Pause func(ctx context.Context, n int) error
 }
@@ -107,7 +109,7 @@ func (g *Grid) serve(t testing.TB, i int) *Server {
 			t.Fatal(err)
 		}
 	}
-	s.Storage = storage.NewServer(s.Backend, storage.Options{NodeID: [20]byte(s.lease), Application: "warren/test"})
+	s.Storage = storage.NewServer(s.Backend, storage.Options{NodeID: [20]byte(s.lease), Application: "warren/test", Now: g.opt.Now})
 	t.Cleanup(func() {
 		if err := s.Storage.Close(); err != nil {
 			t.Errorf("closing a storage server: %v", err)
