@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"warren/node/caps"
@@ -77,6 +78,8 @@ type Node struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
+
+	requests atomic.Int64 // to the web API that are being answered
 
 	mu  sync.Mutex // guards url
 	url string
@@ -321,7 +324,7 @@ func (n *Node) serveWeb(ctx context.Context) error {
 		c.Grid, c.DirFormat = WebGrid(n.Files, n.Slots, n.Dirs), dirFormat(n.Config.Settings.Client.MutableFormat)
 	}
 	server := &http.Server{
-		Handler: webapi.New(c), ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Handler: n.counted(webapi.New(c)), ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,
 		BaseContext: func(net.Listener) context.Context { return n.ctx },
 		ErrorLog:    slog.NewLogLogger(n.opts.Log.Handler(), slog.LevelDebug),
 	}
@@ -344,6 +347,18 @@ func (n *Node) serveWeb(ctx context.Context) error {
 	n.mu.Unlock()
 	return n.Config.SetNodeURL(url)
 }
+
+// counted counts the requests that are being answered.
+func (n *Node) counted(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n.requests.Add(1)
+		defer n.requests.Add(-1)
+		h.ServeHTTP(w, r)
+	})
+}
+
+// Busy says that the web API has requests to answer: somebody waits for the grid.
+func (n *Node) Busy() bool { return n.requests.Load() > 0 }
 
 // welcome is what the front page says.
 func (n *Node) welcome() webapi.Welcome {

@@ -65,7 +65,7 @@ func newApp(version string, in io.Reader, out, errOut io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			e.inviteCommand(), e.joinCommand(), e.folderCommand(),
 			e.createClientCommand(), e.createNodeCommand(), e.createIntroducerCommand(),
-			e.runCommand(), e.statusCommand(), e.storageCommand(), e.mailboxCommand(), e.demoCommand(),
+			e.runCommand(), e.statusCommand(), e.storageCommand(), e.upkeepCommand(), e.mailboxCommand(), e.demoCommand(),
 			e.putCommand(), e.getCommand(), e.lsCommand(), e.mkdirCommand(), e.cpCommand(), e.rmCommand(), e.checkCommand(), e.acceptRollbackCommand(),
 		},
 		// Errors are reported in one place, ui.Report.

@@ -79,6 +79,9 @@ func (e *env) status(ctx context.Context) error {
 			e.inviteLine(v)
 		}
 	}
+	if s.Upkeep != nil {
+		e.upkeepLines(*s.Upkeep)
+	}
 	vias := make([]string, 0, len(s.Connections.By))
 	for via := range s.Connections.By {
 		vias = append(vias, string(via))

@@ -17,6 +17,7 @@ import (
 	"warren/node"
 	"warren/node/caps"
 	"warren/node/config"
+	"warren/node/upkeep"
 	"warren/torutil"
 )
 
@@ -32,6 +33,8 @@ import (
 //	POST   folders         FolderRequest -> magicfolder.Status
 //	POST   folders/{name}/sync         scan and poll now -> magicfolder.Status
 //	DELETE folders/{name}?withdraw=    leave; the files stay
+//	GET    upkeep                      upkeep.Status
+//	POST   upkeep          upkeep.Request -> UpkeepRound, which begins
 
 // Status is what `warren status` shows.
 type Status struct {
@@ -50,6 +53,7 @@ type Status struct {
 	Rollbacks   []Rollback           `json:"rollbacks,omitempty"`
 	Folders     []magicfolder.Status `json:"folders"`
 	Invites     []invite.Invite      `json:"invites"`
+	Upkeep      *upkeep.Status       `json:"upkeep,omitempty"`
 	Connections torutil.Counts       `json:"connections"`
 }
 
@@ -105,6 +109,11 @@ type FolderRequest struct {
 	Author string `json:"author"`
 }
 
+// UpkeepRound is a round of upkeep that was asked for.
+type UpkeepRound struct {
+	Number uint64 `json:"number"`
+}
+
 // serversWait is how long a new folder waits for enough storage servers.
 const serversWait = 10 * time.Second
 
@@ -140,6 +149,8 @@ func (d *Daemon) control() http.Handler {
 	handle("POST folders", d.addFolder)
 	handle("POST folders/{name}/sync", d.syncFolder)
 	handle("DELETE folders/{name}", d.leaveFolder)
+	handle("GET upkeep", func(*http.Request) (any, error) { return d.upkeep.Status() })
+	handle("POST upkeep", d.beginUpkeep)
 	return mux
 }
 
@@ -205,7 +216,21 @@ func (d *Daemon) Status() Status {
 	}
 	st.Folders = append(st.Folders, d.folders.Status()...)
 	st.Invites = append(st.Invites, d.invites.List()...)
+	if u, err := d.upkeep.Status(); err == nil {
+		st.Upkeep = &u
+	} else {
+		d.opts.Log.Warn("asking how upkeep stands", "error", err)
+	}
 	return st
+}
+
+func (d *Daemon) beginUpkeep(r *http.Request) (any, error) {
+	var q upkeep.Request
+	if err := body(r, &q); err != nil {
+		return nil, err
+	}
+	n, err := d.upkeep.Now(q)
+	return UpkeepRound{n}, err
 }
 
 func (d *Daemon) acceptRollback(r *http.Request) (any, error) {

@@ -23,6 +23,7 @@ import (
 	"warren/magicfolder"
 	"warren/node"
 	"warren/node/config"
+	"warren/node/upkeep"
 	"warren/torutil"
 )
 
@@ -55,6 +56,7 @@ type Daemon struct {
 	Node    *node.Node
 	invites *invite.Inviter      // nil for an introducer
 	folders *magicfolder.Manager // nil for an introducer
+	upkeep  *upkeep.Upkeep       // nil for an introducer
 	mailbox *mailbox.Server      // nil unless warren.cfg enables it
 	// mailboxURL is where others reach our mailbox, once it listens.
 	mailboxURL string
@@ -131,6 +133,11 @@ func Run(ctx context.Context, o Options) (err error) {
 			}
 		})
 		d.running.Go(func() { d.wakeFolders(ctx) })
+		d.running.Go(func() {
+			if err := d.upkeep.Run(ctx); ctx.Err() == nil {
+				o.Log.Error("upkeep stopped", "error", err)
+			}
+		})
 	}
 	if o.Ready != nil {
 		o.Ready(d)
@@ -170,9 +177,27 @@ func (d *Daemon) openParts() (err error) {
 	}); err != nil {
 		return err
 	}
+	if err := d.openUpkeep(); err != nil {
+		return err
+	}
 	d.invites, err = invite.New(invite.Config{
 		Ledger: d.cfg.PrivatePath("invites.db"), Dial: d.home.DialContext,
 		Settings: d.settings, Changed: d.inviteChanged,
+	})
+	return err
+}
+
+// openUpkeep prepares to keep alive what the folders and the aliases need.
+func (d *Daemon) openUpkeep() (err error) {
+	s, roots := d.cfg.Settings, gateway.Roots{Dir: d.cfg.Dir, Folders: d.folders}
+	d.upkeep, err = upkeep.Open(upkeep.Options{
+		Path:      d.cfg.PrivatePath("upkeep.db"),
+		Automatic: s.Upkeep.Enabled, Repair: s.Upkeep.Repair, History: s.Upkeep.History,
+		Servers: d.Node.Grid, Needed: s.Client.Needed, Happy: s.Client.Happy,
+		Files: d.Node.Files, Slots: d.Node.Slots, Dirs: d.Node.Dirs,
+		Roots: roots.All, Reach: roots.Reach,
+		Busy: func() bool { return d.Node.Busy() || d.folders.Active() },
+		Log:  d.opts.Log,
 	})
 	return err
 }
@@ -206,6 +231,9 @@ func (d *Daemon) closeParts() error {
 	}
 	if d.folders != nil {
 		errs = append(errs, d.folders.Close())
+	}
+	if d.upkeep != nil {
+		errs = append(errs, d.upkeep.Close())
 	}
 	if d.mailbox != nil {
 		errs = append(errs, d.mailbox.Close())
