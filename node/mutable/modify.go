@@ -268,6 +268,12 @@ func (w *writing) open(ctx context.Context, v *survey, key *Key) (best *version,
 		}
 		return best, old, key, nil
 	}
+	if key == nil && !w.reads && len(v.shares) > 0 {
+		if key, err = v.findKey(ctx, nil); err != nil {
+			return nil, nil, nil, w.again(err)
+		}
+		w.store.rememberKey(key)
+	}
 	if key == nil {
 		// There is nothing to build on, and, the key being unknown, nothing in our
 		// memory either: lost, or another writer is at work.
@@ -341,6 +347,10 @@ func (v *survey) picture(list []*version) string {
 // so that nobody else's version can have become whole since.
 func (w *writing) recall(v *survey) (k, n int, old []byte, err error) {
 	if w.base == nil {
+		if list := v.versions(); !w.reads && len(list) > 0 {
+			// The old contents do not matter, and mayReplace found that nobody has them.
+			return list[0].header.Needed, list[0].header.Total, nil, nil
+		}
 		return 0, 0, nil, w.again(v.missing())
 	}
 	standing := 0
