@@ -181,7 +181,9 @@ func (h *Health) Summary() string {
 	if len(h.Corrupt) > 0 {
 		ills = append(ills, "Corrupt Shares:")
 		for _, at := range h.Corrupt {
-			ills = append(ills, fmt.Sprintf("%s-sh%d", at.Server, at.Share))
+			// Tahoe's short name of a server.
+			id := strings.TrimPrefix(at.Server, "v0-")
+			ills = append(ills, fmt.Sprintf("%s-sh%d", id[:min(8, len(id))], at.Share))
 		}
 	}
 	return "Unhealthy: " + strings.Join(ills, " ")
