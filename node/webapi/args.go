@@ -69,7 +69,7 @@ func boolean(s string, def bool) (bool, error) {
 	case "false", "f", "0", "off":
 		return false, nil
 	}
-	return false, bad("invalid boolean argument: %q", s)
+	return false, bad("invalid boolean argument: %s", quote(s))
 }
 
 // overwrite reads replace=.
@@ -80,7 +80,7 @@ func overwrite(r *http.Request) (dirnode.Overwrite, error) {
 	}
 	yes, err := boolean(s, true)
 	if err != nil {
-		return dirnode.Never, bad("invalid replace= argument: %q", s)
+		return dirnode.Never, bad("invalid replace= argument: %s", quote(s))
 	}
 	if yes {
 		return dirnode.Always, nil

@@ -418,8 +418,8 @@ func (s *server) uploadForm(w http.ResponseWriter, r *http.Request, at place) er
 		}
 	}
 	ctx := r.Context()
-	if at.cap != nil && over == dirnode.Never {
-		return errExists
+	if at.cap != nil && (over == dirnode.Never || caps.IsDir(at.cap)) {
+		return errExists // Tahoe stores it in that directory, under the directory's own name
 	}
 	kind, err := format(r)
 	if err != nil {

@@ -138,7 +138,10 @@ func New(c Config) http.Handler {
 		var err error
 		switch root {
 		case "uri", "cap":
-			if rest == "" {
+			if rest == "" && more && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+				to := url.URL{Path: "/" + root, RawQuery: r.URL.RawQuery}
+				http.Redirect(w, r, to.String(), http.StatusFound)
+			} else if rest == "" {
 				err = s.unlinked(w, r)
 			} else {
 				err = s.tree(w, r, strings.Split(rest, "/"))
@@ -234,6 +237,9 @@ func (s *server) unlinked(w http.ResponseWriter, r *http.Request) error {
 		case "mkdir":
 			if err := noChildren(r); err != nil {
 				return err
+			}
+			if f, err := format(r); err == nil && f == "CHK" {
+				return bad("format=CHK not currently accepted for POST /uri?t=mkdir")
 			}
 			return s.unlinkedDir(w, r, t)
 		case "mkdir-with-children", "mkdir-immutable":
