@@ -350,7 +350,7 @@ func FuzzUnpack(f *testing.F) {
 			}
 			if form.writeKey == nil && !form.immutable {
 				for _, c := range children {
-					if c.entry != nil && (c.entry.Write != nil || !caps.IsReadOnly(c.entry.Read)) {
+					if e := form.open(c); e != nil && (e.Write != nil || !caps.IsReadOnly(e.Read)) {
 						t.Fatal("a right to write through the readcap")
 					}
 				}

@@ -71,7 +71,7 @@ func (f Form) Apply(data []byte, changes []Change, now time.Time, again bool) ([
 	}
 	for _, ch := range changes {
 		if ch.Delete {
-			children, err = remove(children, ch, again)
+			children, err = f.remove(children, ch, again)
 		} else if ch.From != "" {
 			children, err = f.move(children, ch, now, again)
 		} else {
@@ -84,7 +84,7 @@ func (f Form) Apply(data []byte, changes []Change, now time.Time, again bool) ([
 	return join(children), nil
 }
 
-func remove(children []child, ch Change, again bool) ([]child, error) {
+func (f Form) remove(children []*child, ch Change, again bool) ([]*child, error) {
 	name := Normalize(ch.Entry.Name)
 	i, found := slices.BinarySearchFunc(children, name, byName)
 	if !found {
@@ -93,10 +93,11 @@ func remove(children []child, ch Change, again bool) ([]child, error) {
 		}
 		return children, nil
 	}
-	if t := children[i].kind(); ch.Only != AnyType && t != AnyType && t != ch.Only {
+	e := f.open(children[i])
+	if t := e.kind(); ch.Only != AnyType && t != AnyType && t != ch.Only {
 		return nil, ErrWrongType
 	}
-	if ch.Still != nil && (children[i].entry == nil || !children[i].entry.gives(*ch.Still)) {
+	if ch.Still != nil && (e == nil || !e.gives(*ch.Still)) {
 		return children, nil
 	}
 	return slices.Delete(children, i, i+1), nil
@@ -110,10 +111,10 @@ func sameCap(a, b caps.Cap) bool {
 }
 
 // move gives an entry another name.
-func (f Form) move(children []child, ch Change, now time.Time, again bool) ([]child, error) {
+func (f Form) move(children []*child, ch Change, now time.Time, again bool) ([]*child, error) {
 	from, to := Normalize(ch.From), Normalize(ch.Entry.Name)
 	i, found := slices.BinarySearchFunc(children, from, byName)
-	if !found || children[i].entry == nil {
+	if !found || f.open(children[i]) == nil {
 		// Moved by the attempt before, as far as can be told.
 		if _, there := slices.BinarySearchFunc(children, to, byName); again && there {
 			return children, nil
@@ -129,34 +130,37 @@ func (f Form) move(children []child, ch Change, now time.Time, again bool) ([]ch
 	if err != nil {
 		return nil, err
 	}
-	return remove(children, Change{Entry: Entry{Name: from}}, false)
+	return f.remove(children, Change{Entry: Entry{Name: from}}, false)
 }
 
 // kind is AnyType for what is not known.
-func (c child) kind() Type {
-	if c.entry == nil || c.entry.Cap() == nil {
+func (e *Entry) kind() Type {
+	if e == nil || e.Cap() == nil {
 		return AnyType
 	}
-	if _, unknown := c.entry.Cap().(caps.Unknown); unknown {
+	if _, unknown := e.Cap().(caps.Unknown); unknown {
 		return AnyType
 	}
-	if caps.IsDir(c.entry.Read) {
+	if caps.IsDir(e.Read) {
 		return DirectoryType
 	}
 	return FileType
 }
 
-func (f Form) set(children []child, ch Change, now time.Time, again bool) ([]child, error) {
+func (f Form) set(children []*child, ch Change, now time.Time, again bool) ([]*child, error) {
 	given, err := parseObject(ch.Entry.Metadata)
 	if err != nil {
 		return nil, err
 	}
 	name := Normalize(ch.Entry.Name)
 	i, found := slices.BinarySearchFunc(children, name, byName)
+	var was *Entry
 	var old object
-	if found && children[i].entry != nil {
-		if old, err = parseObject(children[i].entry.Metadata); err != nil {
-			return nil, err
+	if found {
+		if was = f.open(children[i]); was != nil {
+			if old, err = parseObject(was.Metadata); err != nil {
+				return nil, err
+			}
 		}
 	}
 	meta := stamp(old, given, ch.Entry.Metadata != nil, now)
@@ -175,7 +179,7 @@ func (f Form) set(children []child, ch Change, now time.Time, again bool) ([]chi
 		if again && string(children[i].raw) == string(c.raw) {
 			return children, nil // ours, from the attempt before
 		}
-		if ch.Overwrite == Never || ch.Overwrite == OnlyFiles && children[i].kind() == DirectoryType {
+		if ch.Overwrite == Never || ch.Overwrite == OnlyFiles && was.kind() == DirectoryType {
 			return nil, fmt.Errorf("%w: %q", ErrExists, name)
 		}
 	}

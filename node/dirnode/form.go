@@ -111,12 +111,12 @@ func ReadOnly() Form { return Form{} }
 // Immutable is the form of an immutable directory.
 func Immutable() Form { return Form{immutable: true} }
 
-// child is an entry as it stands in the bytes. entry is nil when it cannot be
-// listed.
+// child is an entry as it stands in the bytes.
 type child struct {
-	name  string
-	raw   []byte
-	entry *Entry
+	name   string
+	raw    []byte
+	opened bool
+	entry  *Entry // once it is opened; nil when it cannot be listed
 }
 
 // Unpack lists a directory's entries, sorted by name.
@@ -127,8 +127,8 @@ func (f Form) Unpack(data []byte) ([]Entry, error) {
 	}
 	list := make([]Entry, 0, len(children))
 	for _, c := range children {
-		if c.entry != nil {
-			list = append(list, *c.entry)
+		if e := f.open(c); e != nil {
+			list = append(list, *e)
 		}
 	}
 	return list, nil
@@ -137,7 +137,7 @@ func (f Form) Unpack(data []byte) ([]Entry, error) {
 // Pack makes the bytes of a directory with the entries given. Of several with one
 // name the last counts.
 func (f Form) Pack(entries []Entry) ([]byte, error) {
-	var children []child
+	children := make([]*child, 0, len(entries))
 	for _, e := range entries {
 		meta, err := parseObject(e.Metadata)
 		if err != nil {
@@ -147,15 +147,15 @@ func (f Form) Pack(entries []Entry) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		children = put(children, c)
+		children = append(children, c)
 	}
-	return join(children), nil
+	return join(sorted(children)), nil
 }
 
-func byName(c child, name string) int { return strings.Compare(c.name, name) }
+func byName(c *child, name string) int { return strings.Compare(c.name, name) }
 
 // put inserts or replaces a child in a sorted list.
-func put(list []child, c child) []child {
+func put(list []*child, c *child) []*child {
 	i, found := slices.BinarySearchFunc(list, c.name, byName)
 	if found {
 		list[i] = c
@@ -164,31 +164,9 @@ func put(list []child, c child) []child {
 	return slices.Insert(list, i, c)
 }
 
-func join(children []child) []byte {
-	var b bytes.Buffer
-	for _, c := range children {
-		b.Write(taghash.Netstring(c.raw))
-	}
-	return b.Bytes()
-}
-
-// children reads all entries, in the order of their names.
-func (f Form) children(data []byte) ([]child, error) {
-	var list []child
-	for len(data) > 0 {
-		raw, rest, err := netstring(data)
-		if err != nil {
-			return nil, err
-		}
-		data = rest
-		c, err := f.read(raw)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, c)
-	}
-	// Stable, so that of equal names the last in the bytes is the last here too.
-	slices.SortStableFunc(list, func(a, b child) int { return strings.Compare(a.name, b.name) })
+// sorted sorts by name and keeps of equal names the last.
+func sorted(list []*child) []*child {
+	slices.SortStableFunc(list, func(a, b *child) int { return strings.Compare(a.name, b.name) })
 	out := list[:0]
 	for i, c := range list {
 		if i+1 < len(list) && list[i+1].name == c.name {
@@ -196,43 +174,86 @@ func (f Form) children(data []byte) ([]child, error) {
 		}
 		out = append(out, c)
 	}
-	return out, nil
+	return out
 }
 
-// read takes one entry apart.
-func (f Form) read(raw []byte) (child, error) {
-	var parts [4][]byte
+func join(children []*child) []byte {
+	const most = 12 // of a netstring, beside what is in it
+	size := 0
+	for _, c := range children {
+		size += len(c.raw) + most
+	}
+	b := make([]byte, 0, size)
+	for _, c := range children {
+		b = append(strconv.AppendInt(b, int64(len(c.raw)), 10), ':')
+		b = append(append(b, c.raw...), ',')
+	}
+	return b
+}
+
+// children finds all entries, in the order of their names, and opens none: whoever
+// changes one needs no more than the bytes of the others.
+func (f Form) children(data []byte) ([]*child, error) {
+	var list []*child
+	for len(data) > 0 {
+		raw, rest, err := netstring(data)
+		if err != nil {
+			return nil, err
+		}
+		data = rest
+		parts, err := f.split(raw)
+		if err != nil {
+			return nil, err
+		}
+		// Names are normalised on the way out too: what is NFC depends on the version
+		// of Unicode that wrote it.
+		list = append(list, &child{name: Normalize(string(parts[0])), raw: raw})
+	}
+	return sorted(list), nil
+}
+
+// split takes one entry apart: name, readcap, sealed writecap, metadata.
+func (f Form) split(raw []byte) (parts [4][]byte, err error) {
 	rest := raw
 	for i := range parts {
-		var err error
 		if parts[i], rest, err = netstring(rest); err != nil {
-			return child{}, err
+			return parts, err
 		}
 	}
 	if !utf8.Valid(parts[0]) {
-		return child{}, fmt.Errorf("%w: a name is not UTF-8", ErrFormat)
+		return parts, fmt.Errorf("%w: a name is not UTF-8", ErrFormat)
 	}
 	if f.immutable && len(parts[2]) > 0 {
-		return child{}, fmt.Errorf("%w: a writecap in an immutable directory", ErrFormat)
+		return parts, fmt.Errorf("%w: a writecap in an immutable directory", ErrFormat)
 	}
-	// Names are normalised on the way out too: what is NFC depends on the version
-	// of Unicode that wrote it.
-	c := child{name: Normalize(string(parts[0])), raw: raw}
+	return parts, nil
+}
+
+// open reads what an entry gives.
+func (f Form) open(c *child) *Entry {
+	if c.opened {
+		return c.entry
+	}
+	c.opened = true
+	parts, err := f.split(c.raw)
+	if err != nil || c.name == "" {
+		return nil
+	}
 	var rw string
 	if f.writeKey != nil {
 		rw = f.decrypt(parts[2])
 	}
 	// Tahoe strips spaces too: a later version may pad writecaps to hide their length.
 	e := f.entry(strings.TrimRight(rw, " "), strings.TrimRight(string(parts[1]), " "))
-	if e == nil || c.name == "" {
-		return c, nil
+	if e == nil {
+		return nil
 	}
 	e.Name = c.name
 	if o, err := parseObject(parts[3]); err == nil {
 		e.Metadata = json.RawMessage(o.python())
 	}
 	c.entry = e
-	return c, nil
+	return e
 }
 
 // entry makes an entry of the two texts of the bytes; nil when Tahoe, too, would
@@ -294,14 +315,14 @@ func allowed(c caps.Cap) bool {
 }
 
 // child packs an entry.
-func (f Form) child(e Entry, meta object) (child, error) {
+func (f Form) child(e Entry, meta object) (*child, error) {
 	name, err := checkName(e.Name)
 	if err != nil {
-		return child{}, err
+		return nil, err
 	}
 	rw, ro, err := f.texts(e)
 	if err != nil {
-		return child{}, &EntryError{Name: name, Err: err}
+		return nil, &EntryError{Name: name, Err: err}
 	}
 	var sealed []byte
 	if !f.immutable {
@@ -311,7 +332,10 @@ func (f Form) child(e Entry, meta object) (child, error) {
 	for _, part := range [][]byte{[]byte(name), []byte(ro), sealed, []byte(meta.python())} {
 		b = append(b, taghash.Netstring(part)...)
 	}
-	return f.read(b)
+	if _, err := f.split(b); err != nil {
+		return nil, err
+	}
+	return &child{name: name, raw: b}, nil
 }
 
 // texts are the writecap and the readcap as they are stored.
@@ -366,8 +390,8 @@ func (f Form) encrypt(rw string) []byte {
 }
 
 func (f Form) decrypt(sealed []byte) string {
-	if len(sealed) < saltLen+macLen {
-		return ""
+	if len(sealed) <= saltLen+macLen {
+		return "" // also of nothing: most entries give no right to write
 	}
 	key := taghash.DirChildKey([16]byte(sealed), *f.writeKey)
 	return string(ctr(key, sealed[saltLen:len(sealed)-macLen]))

@@ -12,7 +12,7 @@ var ErrBase32 = errors.New("taghash: not canonical base32")
 const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
 
 // EncodeBase32 is Tahoe's base32: RFC 4648's alphabet in lower case, no padding.
-func EncodeBase32(b []byte) string { return encoding().EncodeToString(b) }
+func EncodeBase32(b []byte) string { return encoding.EncodeToString(b) }
 
 // DecodeBase32 reverses EncodeBase32 and accepts nothing else: a different case,
 // padding, white space, impossible lengths and stray bits behind the last byte are
@@ -24,13 +24,12 @@ func DecodeBase32(s string) ([]byte, error) {
 			return nil, ErrBase32
 		}
 	}
-	b, err := encoding().DecodeString(s)
+	b, err := encoding.DecodeString(s)
 	if err != nil || EncodeBase32(b) != s {
 		return nil, ErrBase32
 	}
 	return b, nil
 }
 
-func encoding() *base32.Encoding {
-	return base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
-}
+// encoding is made once: it is larger than what it encodes.
+var encoding = base32.NewEncoding(alphabet).WithPadding(base32.NoPadding)
