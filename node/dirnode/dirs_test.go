@@ -305,6 +305,16 @@ func TestUnpackRefuses(t *testing.T) {
 		"writecap in immutable":         wrap("1:a,8:URI:LIT:,1:x,2:{},"),
 		"second entry malformed":        wrap("1:a,8:URI:LIT:,0:,2:{},") + "3:abc",
 		"a length that is not a number": "1x:a,",
+		"a length in hexadecimal":       "0x10:aaaaaaaaaaaaaaaa,",
+		"a length with a fraction":      "2.0:ab,",
+		"a length with an underscore":   "1_0:aaaaaaaaaa,",
+		"a length in other digits":      "\u0663:abc,",
+		"nothing between":               wrap(inner) + wrap(""),
+		"one part":                      wrap("1:a,"),
+		"first part malformed":          wrap("a,0:,0:,2:{},"),
+		"second part cut off":           wrap("1:a,8:URI:L"),
+		"a part without its comma":      wrap("1:a,8:URI:LIT:;0:,2:{},"),
+		"name overlong UTF-8":           wrap("2:\xc0\xaf,8:URI:LIT:,0:,2:{},"),
 	} {
 		if _, err := Immutable().Unpack([]byte(data)); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %v", name, err)
