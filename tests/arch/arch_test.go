@@ -343,7 +343,7 @@ func TestViolationsAreSeen(t *testing.T) {
 // runners are our packages that start other programs, each with the reason.
 var runners = map[string]string{
 	"warren/torutil/control":   "starts tor",
-	"warren/cmd/internal/cli":  "join --detach starts this program anew; a missing tor is told at once",
+	"warren/cmd/internal/cli":  "join --detach starts this program anew; a missing tor is told at once; webopen opens the user's browser",
 	"warren/cmd/internal/demo": "starts this program, as each of the people in the story",
 }
 

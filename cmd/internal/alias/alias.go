@@ -119,13 +119,7 @@ func Cap(text string) (caps.Cap, error) {
 }
 
 // names says whether a capability is that of a directory one can look into.
-func names(c caps.Cap) bool {
-	switch c.(type) {
-	case caps.DirWrite, caps.DirRead, caps.DirMDMFWrite, caps.DirMDMFRead, caps.DirCHK, caps.DirLIT:
-		return true
-	}
-	return false
-}
+func names(c caps.Cap) bool { return caps.IsDir(c) && !caps.IsVerifier(c) }
 
 // IsCap says whether an argument begins with a capability.
 func IsCap(arg string) bool {
@@ -174,7 +168,7 @@ func Find(known map[string]string, arg string) (Place, error) {
 	}
 	text, ok := known[name]
 	if !ok && !named {
-		return at, fmt.Errorf("no alias was specified, and the default alias %q does not exist: %w", Default, ErrUnknown)
+		return at, fmt.Errorf("%w: none is named, and the default one, %q, does not exist", ErrUnknown, Default)
 	}
 	if !ok {
 		return at, fmt.Errorf("%w %q", ErrUnknown, name)

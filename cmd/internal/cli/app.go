@@ -28,6 +28,7 @@ type env struct {
 	version string
 	dir     string // the node directory, absolute
 	dirSet  bool   // it was named on the command line
+	grid    gridOptions
 }
 
 // Main runs the command line and returns the exit code.
@@ -66,7 +67,9 @@ func newApp(version string, in io.Reader, out, errOut io.Writer) *cli.App {
 			e.inviteCommand(), e.joinCommand(), e.folderCommand(),
 			e.createClientCommand(), e.createNodeCommand(), e.createIntroducerCommand(),
 			e.runCommand(), e.statusCommand(), e.storageCommand(), e.upkeepCommand(), e.mailboxCommand(), e.demoCommand(),
-			e.putCommand(), e.getCommand(), e.lsCommand(), e.mkdirCommand(), e.cpCommand(), e.rmCommand(), e.checkCommand(), e.acceptRollbackCommand(),
+			e.mkdirCommand(), e.lsCommand(), e.getCommand(), e.putCommand(), e.cpCommand(), e.mvCommand(), e.lnCommand(), e.unlinkCommand(),
+			e.createAliasCommand(), e.addAliasCommand(), e.listAliasesCommand(),
+			e.manifestCommand(), e.statsCommand(), e.checkCommand(), e.deepCheckCommand(), e.webopenCommand(), e.acceptRollbackCommand(),
 		},
 		// Errors are reported in one place, ui.Report.
 		ExitErrHandler: func(*cli.Context, error) {},
@@ -78,6 +81,8 @@ func newApp(version string, in io.Reader, out, errOut io.Writer) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 		Suggest: true,
+		// A comma in a pattern belongs to it.
+		DisableSliceFlagSeparator: true,
 	}
 	for _, c := range app.Commands {
 		e.complete(c)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 
 	cli "github.com/urfave/cli/v2"
 
@@ -18,25 +17,41 @@ type checkOptions struct {
 }
 
 func (e *env) checkCommand() *cli.Command {
-	return &cli.Command{
-		Name: "check", Usage: "find out how well immutable files are stored, and repair them",
-		ArgsUsage: "CAP|DIRCAP/PATH...",
+	return e.onGrid(&cli.Command{
+		Name: "check", Usage: "find out how well files and directories are stored, and repair them",
+		ArgsUsage: "[PATH...]",
 		Description: "Counts the shares that the connected servers say they hold. Exit code 0: every file is healthy (all of\n" +
-			"its shares are there), or --repair made it so. 5: one is not. Others: one could not be checked.",
+			"its shares are there), or --repair made it so. 5: one is not. Others: one could not be checked.\n" +
+			"(Tahoe's check ends with 0 whenever it could check.)\n" + places,
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "verify", Usage: "read every share and prove every byte of it, instead of asking who holds what"},
-			&cli.BoolFlag{Name: "repair", Usage: "make missing shares again"},
+			&cli.BoolFlag{Name: "repair", Usage: "make missing shares again (of what can change, with the capability to write it)"},
 			&cli.BoolFlag{Name: "add-lease", Usage: "add or renew our lease on all shares"},
 			&cli.BoolFlag{Name: "raw", Usage: "like --json"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := wantArgs(c, 1, 1<<20); err != nil {
-				return err
-			}
 			e.ui.JSON = e.ui.JSON || c.Bool("raw")
-			return e.check(c.Context, checkOptions{c.Args().Slice(), c.Bool("verify"), c.Bool("repair"), c.Bool("add-lease")})
+			return e.check(c.Context, checkOptions{orDefault(c), c.Bool("verify"), c.Bool("repair"), c.Bool("add-lease")})
 		},
+	})
+}
+
+// orDefault is the arguments, or, when there is none, the default alias.
+func orDefault(c *cli.Context) []string {
+	if !c.Args().Present() {
+		return []string{""}
 	}
+	return c.Args().Slice()
+}
+
+// query is the options as the web API has them.
+func (o checkOptions) query() (q string) {
+	for name, set := range map[string]bool{"verify": o.verify, "repair": o.repair, "add-lease": o.addLease} {
+		if set {
+			q += "&" + name + "=true"
+		}
+	}
+	return q
 }
 
 // checkResults is the node's account of one check (Tahoe's, docs/frontends/webapi.rst).
@@ -70,16 +85,11 @@ type checkResults struct {
 // check checks one file after the other, in Tahoe's words. One that cannot be
 // checked does not keep the others from it.
 func (e *env) check(ctx context.Context, o checkOptions) error {
-	node, err := openNode(ctx, e.dir)
+	node, err := e.open(ctx)
 	if err != nil {
 		return err
 	}
-	query := "?t=check&output=JSON"
-	for name, set := range map[string]bool{"verify": o.verify, "repair": o.repair, "add-lease": o.addLease} {
-		if set {
-			query += "&" + url.QueryEscape(name) + "=true"
-		}
-	}
+	query := "?t=check&output=JSON" + o.query()
 	var failed []error
 	sick, lost := 0, 0
 	for i, where := range o.where {
@@ -111,7 +121,7 @@ func (e *env) check(ctx context.Context, o checkOptions) error {
 
 // checkOne tells how one file is, or was before a repair, and returns how it is now.
 func (e *env) checkOne(ctx context.Context, node *nodeClient, where, query string) (*checkResults, error) {
-	path, err := capPath(where)
+	path, err := e.at(where)
 	if err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ func TestCheckOfSeveral(t *testing.T) {
 	}
 	err = e.check(t.Context(), checkOptions{where: []string{"nonsense"}})
 	var u *ui.Error
-	if !errors.As(err, &u) || u.Code != ui.ExitUsage {
+	if !errors.As(err, &u) || u.Code != ui.ExitNotFound {
 		t.Errorf("%v", err)
 	}
 }

@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"mime"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,28 +25,28 @@ type getOptions struct {
 }
 
 func (e *env) getCommand() *cli.Command {
-	return &cli.Command{
+	return e.onGrid(&cli.Command{
 		Name: "get", Usage: "fetch a file from the grid",
-		ArgsUsage: "CAP|DIRCAP/PATH [LOCAL|-]",
+		ArgsUsage: "PATH [LOCAL|-]",
 		Description: "Without a file to write, or with -, the bytes go to standard output; what has gone there has been proven,\n" +
 			"also when the command fails later. A file appears whole or not at all.\n\n" +
-			"--json needs a file to write, and prints one object: cap, file, size, seconds.\n\n" + ui.ExitCodes,
+			"--json needs a file to write, and prints one object: cap, file, size, seconds.\n\n" + places + "\n\n" + ui.ExitCodes,
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 1, 2); err != nil {
 				return err
 			}
 			return e.get(c.Context, getOptions{remote: c.Args().Get(0), local: c.Args().Get(1)})
 		},
-	}
+	})
 }
 
 // get fetches a file. A local file appears whole or not at all.
 func (e *env) get(ctx context.Context, o getOptions) error {
-	node, err := openNode(ctx, e.dir)
+	node, err := e.open(ctx)
 	if err != nil {
 		return err
 	}
-	path, err := capPath(o.remote)
+	path, err := e.at(o.remote)
 	if err != nil {
 		return err
 	}
@@ -60,8 +62,14 @@ func (e *env) get(ctx context.Context, o getOptions) error {
 		}
 		return ui.Fail(ui.ExitFailed, hint, ctx.Err())
 	}
-	if err != nil || !e.ui.JSON {
+	if err != nil {
 		return err
+	}
+	if !e.ui.JSON {
+		if o.local != "" && o.local != "-" {
+			e.ui.Say("%s retrieved and written to %s", shown(o.remote), o.local)
+		}
+		return nil
 	}
 	cap, err := node.text(ctx, "GET", path+"?t=uri", nil)
 	if err != nil {
@@ -71,16 +79,21 @@ func (e *env) get(ctx context.Context, o getOptions) error {
 }
 
 // download writes what the web API serves at path to a local file, a device, or
-// standard output ("" and "-"), and returns its size. Symbolic links to files stay
-// and are followed.
+// standard output ("" and "-"), and returns its size.
 func (e *env) download(ctx context.Context, node *nodeClient, path, local string) (int64, error) {
 	if local == "" || local == "-" {
 		return e.stream(ctx, node, path, e.ui.Out)
 	}
+	return writeLocal(local, func(w io.Writer) (int64, error) { return e.stream(ctx, node, path, w) })
+}
+
+// writeLocal has fill write to a local file or device, and returns how much.
+// Symbolic links to files stay and are followed.
+func writeLocal(local string, fill func(io.Writer) (int64, error)) (int64, error) {
 	info, err := os.Stat(local)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return e.replace(ctx, node, path, local)
+		return replace(local, fill)
 	case err != nil:
 		return 0, err
 	case info.IsDir():
@@ -91,13 +104,13 @@ func (e *env) download(ctx context.Context, node *nodeClient, path, local string
 		if err != nil {
 			return 0, err
 		}
-		n, err := e.stream(ctx, node, path, f)
+		n, err := fill(f)
 		return n, errors.Join(err, f.Close())
 	}
 	if local, err = filepath.EvalSymlinks(local); err != nil {
 		return 0, err
 	}
-	return e.replace(ctx, node, path, local)
+	return replace(local, fill)
 }
 
 // stream writes what the web API serves at path to w, and returns how much.
@@ -107,6 +120,12 @@ func (e *env) stream(ctx context.Context, node *nodeClient, path string, w io.Wr
 		return 0, err
 	}
 	defer resp.Body.Close()
+	if kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type")); kind == "text/html" {
+		// A file, or the page that a directory is to a browser.
+		if n, err := node.stat(ctx, path); err != nil || n.Kind == "dirnode" {
+			return 0, cmp.Or(err, ui.Usage("that is a directory: warren ls lists it, warren cp -r fetches it"))
+		}
+	}
 	bar := e.ui.Progress("get", resp.ContentLength)
 	defer bar.Finish()
 	if w == e.ui.Out && e.ui.ShowsResults() {
@@ -130,16 +149,30 @@ func (e *env) stream(ctx context.Context, node *nodeClient, path string, w io.Wr
 	}
 }
 
-// replace fetches a file and puts it in the place of target, whole or not at all;
-// what stands there, a symbolic link too, is replaced.
-func (e *env) replace(ctx context.Context, node *nodeClient, path, target string) (int64, error) {
-	f, err := newBeside(target)
+// replace puts what fill writes in the place of target, whole or not at all; what
+// stands there, a symbolic link too, is replaced.
+func replace(target string, fill func(io.Writer) (int64, error)) (int64, error) {
+	dir, err := os.OpenRoot(filepath.Dir(target))
 	if err != nil {
 		return 0, err
 	}
-	defer os.Remove(f.Name()) // gone already when the rename went through
+	defer dir.Close()
+	n, err := replaceIn(dir, filepath.Base(target), fill)
+	if err != nil {
+		return 0, err
+	}
+	return n, durable.SyncDir(filepath.Dir(target))
+}
+
+// replaceIn is replace of a name in a directory, whose sync it leaves to the caller.
+func replaceIn(dir *os.Root, name string, fill func(io.Writer) (int64, error)) (int64, error) {
+	f, temporary, err := newBeside(dir, name)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Remove(temporary) // gone already when the rename went through
 	defer f.Close()
-	n, err := e.stream(ctx, node, path, f)
+	n, err := fill(f)
 	if err != nil {
 		return 0, err
 	}
@@ -149,23 +182,24 @@ func (e *env) replace(ctx context.Context, node *nodeClient, path, target string
 	if err := f.Close(); err != nil {
 		return 0, err
 	}
-	return n, durable.Rename(f.Name(), target)
+	return n, dir.Rename(temporary, name)
 }
 
-// newBeside opens a new file beside target, with the rights of the file that is
-// there, or, when there is none, with those that the user's umask leaves.
-func newBeside(target string) (*os.File, error) {
-	name := filepath.Join(filepath.Dir(target), ".warren-get-"+strings.ToLower(rand.Text()))
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
+// newBeside opens a new file in a directory that will become name, with the rights
+// of the file that is there, or, when there is none, with those that the user's umask
+// leaves.
+func newBeside(dir *os.Root, name string) (*os.File, string, error) {
+	temporary := ".warren-get-" + strings.ToLower(rand.Text())
+	f, err := dir.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	if info, err := os.Lstat(target); err == nil && info.Mode().IsRegular() {
-		if err := os.Chmod(name, info.Mode().Perm()); err != nil {
-			return nil, errors.Join(err, f.Close(), os.Remove(name))
+	if info, err := dir.Lstat(name); err == nil && info.Mode().IsRegular() {
+		if err := dir.Chmod(temporary, info.Mode().Perm()); err != nil {
+			return nil, "", errors.Join(err, f.Close(), dir.Remove(temporary))
 		}
 	}
-	return f, nil
+	return f, temporary, nil
 }
 
 // cutShort says what a connection that ends early means: the node had begun to

@@ -132,7 +132,7 @@ func TestCopyOfADirectoryThatHoldsItself(t *testing.T) {
 		}
 		json.NewEncoder(w).Encode(node(at, map[string]any{"inner": inner}))
 	})
-	err := e.cp(t.Context(), cpOptions{from: read, to: filepath.Join(t.TempDir(), "x"), recursive: true})
+	err := e.cp(t.Context(), cpOptions{from: []string{read}, to: filepath.Join(t.TempDir(), "x"), recursive: true})
 	if err == nil || !strings.Contains(err.Error(), "holds itself") {
 		t.Errorf("%v, after %d questions", err, asked)
 	}

@@ -1,11 +1,16 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"sort"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
 
 	cli "github.com/urfave/cli/v2"
 
@@ -13,8 +18,8 @@ import (
 )
 
 type lsOptions struct {
-	remote     string
-	long, caps bool
+	where                         string
+	long, caps, readOnly, classes bool
 }
 
 // remoteNode is what ?t=json says of a file or directory.
@@ -25,6 +30,9 @@ type remoteNode struct {
 	Read     string
 	Write    string
 	Children map[string]remoteNode
+
+	// When the link to it was made and last changed, in seconds since 1970; 0: not told.
+	Made, Changed float64
 }
 
 // UnmarshalJSON reads Tahoe's [kind, properties] pair.
@@ -39,6 +47,14 @@ func (n *remoteNode) UnmarshalJSON(b []byte) error {
 		Read     string                `json:"ro_uri"`
 		Write    string                `json:"rw_uri"`
 		Children map[string]remoteNode `json:"children"`
+		Metadata struct {
+			// Of what Tahoe's old versions or a backup wrote, when the former is not there.
+			Ctime, Mtime any
+			Tahoe        struct {
+				Made    any `json:"linkcrtime"`
+				Changed any `json:"linkmotime"`
+			} `json:"tahoe"`
+		} `json:"metadata"`
 	}
 	if err := json.Unmarshal(pair[0], &n.Kind); err != nil {
 		return err
@@ -47,7 +63,15 @@ func (n *remoteNode) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	n.Size, n.Mutable, n.Read, n.Write, n.Children = p.Size, p.Mutable, p.Read, p.Write, p.Children
+	n.Made = cmp.Or(number(p.Metadata.Tahoe.Made), number(p.Metadata.Ctime))
+	n.Changed = cmp.Or(number(p.Metadata.Tahoe.Changed), number(p.Metadata.Mtime))
 	return nil
+}
+
+// number is a number out of metadata, in which anybody may write anything.
+func number(v any) float64 {
+	f, _ := v.(float64)
+	return f
 }
 
 // cap is the strongest capability given.
@@ -74,74 +98,140 @@ func (c *nodeClient) stat(ctx context.Context, path string) (remoteNode, error) 
 }
 
 func (e *env) lsCommand() *cli.Command {
-	return &cli.Command{
-		Name: "ls", Usage: "list a directory of the grid", ArgsUsage: "DIRCAP[/PATH]",
+	return e.onGrid(&cli.Command{
+		Name: "ls", Usage: "list a directory of the grid", ArgsUsage: "[PATH]",
+		Description: "With -l: kind and rights, size (? when not known), when the link was made, and the name.\n" +
+			"--json prints what the node says, as Tahoe does.\n" + places,
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "long", Aliases: []string{"l"}, Usage: "kind and size too"},
-			&cli.BoolFlag{Name: "uri", Aliases: []string{"u"}, Usage: "capabilities too"},
+			&cli.BoolFlag{Name: "long", Aliases: []string{"l"}, Usage: "rights, sizes and times too"},
+			&cli.BoolFlag{Name: "uri", Usage: "capabilities too"},
+			&cli.BoolFlag{Name: "readonly-uri", Usage: "capabilities that only read too"},
+			&cli.BoolFlag{Name: "classify", Aliases: []string{"F"}, Usage: "append / to directories and * to mutable files"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := wantArgs(c, 1, 1); err != nil {
+			if err := wantArgs(c, 0, 1); err != nil {
 				return err
 			}
-			return e.ls(c.Context, lsOptions{remote: c.Args().First(), long: c.Bool("long"), caps: c.Bool("uri")})
+			return e.ls(c.Context, lsOptions{c.Args().First(), c.Bool("long"), c.Bool("uri"), c.Bool("readonly-uri"), c.Bool("classify")})
 		},
-	}
+	})
 }
 
 func (e *env) ls(ctx context.Context, o lsOptions) error {
-	node, err := openNode(ctx, e.dir)
+	node, err := e.open(ctx)
 	if err != nil {
 		return err
 	}
-	path, err := capPath(o.remote)
+	at, err := e.find(o.where)
 	if err != nil {
 		return err
 	}
+	path := webPath(at)
 	if e.ui.JSON {
 		text, err := node.text(ctx, "GET", path+"?t=json", nil)
 		if err != nil {
 			return err
 		}
-		_, err = io.WriteString(e.ui.Out, text)
-		return err
+		e.ui.Result("%s", text)
+		return nil
 	}
 	n, err := node.stat(ctx, path)
 	if err != nil {
 		return err
 	}
+	children := n.Children
 	if n.Kind != "dirnode" {
-		e.line("", n, o)
-		return nil
+		children = map[string]remoteNode{lastPart(at.Path): n}
 	}
-	names := make([]string, 0, len(n.Children))
-	for name := range n.Children {
-		names = append(names, name)
+	var rows [][]string
+	unknown := false
+	now := time.Now()
+	for _, name := range slices.Sorted(maps.Keys(children)) {
+		n := children[name]
+		rows = append(rows, o.row(ui.Clean(name), n, now))
+		unknown = unknown || n.Kind != "dirnode" && n.Kind != "filenode"
 	}
-	sort.Strings(names)
-	for _, name := range names {
-		e.line(name, n.Children[name], o)
+	for _, line := range columns(rows) {
+		e.ui.Result("%s", line)
+	}
+	if unknown {
+		e.ui.Say("\nThis listing included unknown objects. A node of a later version may know them.")
 	}
 	return nil
 }
 
-func (e *env) line(name string, n remoteNode, o lsOptions) {
-	text := ui.Clean(name)
-	if o.long {
-		size := "-"
+// row is a line of a listing, in Tahoe's columns.
+func (o lsOptions) row(name string, n remoteNode, now time.Time) (row []string) {
+	kind, size, class := "?", "?", "?"
+	switch n.Kind {
+	case "dirnode":
+		kind, size, class = "d", "-", "/"
+	case "filenode":
+		kind, class = "-", ""
 		if n.Size != nil {
 			size = fmt.Sprint(*n.Size)
 		}
-		mode := map[string]string{"dirnode": "d", "filenode": "-", "unknown": "?"}[n.Kind] + "r"
 		if n.Write != "" {
-			mode += "w"
-		} else {
-			mode += "-"
+			class = "*"
 		}
-		text = fmt.Sprintf("%s %12s %s", mode, size, text)
 	}
+	if o.long {
+		right := func(have bool, letter string) string {
+			if have {
+				return letter
+			}
+			return "-"
+		}
+		made := "-"
+		if n.Made != 0 {
+			at := time.Unix(int64(n.Made), 0)
+			made = at.Format("Jan 02 15:04")
+			if now.Sub(at) > 6*30*24*time.Hour { // as GNU's ls
+				made = at.Format("Jan 02  2006")
+			}
+		}
+		row = append(row, kind+right(n.Read != "", "r")+right(n.Write != "", "w")+right(n.Kind == "dirnode", "x"), size, made)
+	}
+	if o.classes {
+		name += class
+	}
+	row = append(row, name)
 	if o.caps {
-		text += " " + n.cap()
+		row = append(row, ui.Clean(cmp.Or(n.cap(), "-")))
 	}
-	e.ui.Result("%s", text)
+	if o.readOnly {
+		row = append(row, ui.Clean(cmp.Or(n.Read, "-")))
+	}
+	return row
+}
+
+// columns makes lines of rows: cells stand right in their columns, but capabilities
+// and a single column stand left, as Tahoe has it.
+func columns(rows [][]string) (lines []string) {
+	var widths []int
+	var left []bool
+	for _, row := range rows {
+		for i, cell := range row {
+			if i == len(widths) {
+				widths, left = append(widths, 0), append(left, len(row) == 1)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			left[i] = left[i] || strings.HasPrefix(cell, "URI")
+		}
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			if i > 0 {
+				line.WriteByte(' ')
+			}
+			width := widths[i]
+			if left[i] {
+				width = -width
+			}
+			fmt.Fprintf(&line, "%*s", width, cell)
+		}
+		lines = append(lines, strings.TrimRight(line.String(), " "))
+	}
+	return lines
 }

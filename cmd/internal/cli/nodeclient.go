@@ -2,10 +2,12 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
 	"io/fs"
 	"net/http"
@@ -45,10 +47,7 @@ func openNode(ctx context.Context, dir string) (*nodeClient, error) {
 		}
 		return nil, ui.Fail(ui.ExitNoNode, "start it: warren -d "+dir+" run", fmt.Errorf("the node in %s is not running", dir))
 	}
-	c := &nodeClient{
-		dir: dir, url: strings.TrimSuffix(strings.TrimSpace(string(b)), "/"),
-		http: &http.Client{Transport: &http.Transport{DialContext: torutil.NewLocal(&torutil.Ledger{}).DialContext, DisableCompression: true}},
-	}
+	c := newNodeClient(dir, strings.TrimSuffix(strings.TrimSpace(string(b)), "/"))
 	if _, err := url.Parse(c.url); err != nil {
 		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, "node.url"), err)
 	}
@@ -58,6 +57,15 @@ func openNode(ctx context.Context, dir string) (*nodeClient, error) {
 	}
 	c.token = strings.TrimSpace(string(token))
 	return c, nil
+}
+
+// newNodeClient speaks to the web API at an address, without a token.
+func newNodeClient(dir, address string) *nodeClient {
+	return &nodeClient{dir: dir, url: address, http: &http.Client{
+		Transport: &http.Transport{DialContext: torutil.NewLocal(&torutil.Ledger{}).DialContext, DisableCompression: true},
+		// Tahoe leads a browser that asks for a directory on to its page: no file.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // do sends a request; a status outside 2xx is an error that holds the node's own
@@ -73,6 +81,25 @@ func (c *nodeClient) doLength(ctx context.Context, method, path string, body io.
 
 // send is doLength for who wants an answer of a certain media type ("": any).
 func (c *nodeClient) send(ctx context.Context, method, path string, body io.Reader, length int64, accept string) (*http.Response, error) {
+	resp, err := c.roundTrip(ctx, method, path, body, length, accept)
+	if err != nil || resp.StatusCode/100 == 2 {
+		return resp, err
+	}
+	return nil, readAway(resp)
+}
+
+// readAway closes an answer that nobody reads; a status outside 2xx is an error.
+func readAway(resp *http.Response) error {
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what came is what is shown
+	if resp.StatusCode/100 == 2 {
+		return nil
+	}
+	return statusError(resp.StatusCode, strings.TrimSpace(string(text)))
+}
+
+// roundTrip is send, with every status an answer.
+func (c *nodeClient) roundTrip(ctx context.Context, method, path string, body io.Reader, length int64, accept string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
 	if err != nil {
 		return nil, err
@@ -80,9 +107,8 @@ func (c *nodeClient) send(ctx context.Context, method, path string, body io.Read
 	if length >= 0 {
 		req.ContentLength = length
 	}
-	if accept != "" {
-		req.Header.Set("Accept", accept)
-	}
+	// As the tahoe command: else Tahoe's errors come as pages for browsers.
+	req.Header.Set("Accept", cmp.Or(accept, "text/plain, application/octet-stream"))
 	if strings.HasPrefix(path, "/private/") {
 		req.Header.Set("Authorization", "tahoe-lafs "+c.token)
 	}
@@ -101,18 +127,18 @@ func (c *nodeClient) send(ctx context.Context, method, path string, body io.Read
 		}
 		return nil, ui.Fail(ui.ExitNoNode, "start it: warren -d "+c.dir+" run", fmt.Errorf("the node in %s does not answer: %w", c.dir, err))
 	}
-	if resp.StatusCode/100 == 2 {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // what came is what is shown
-	return nil, statusError(resp.StatusCode, strings.TrimSpace(string(text)))
+	return resp, nil
 }
 
 // statusError turns the node's answer into an error with an exit code.
 func statusError(code int, text string) error {
 	if text == "" {
 		text = http.StatusText(code)
+	}
+	if strings.HasPrefix(text, "<") { // a page, as Tahoe's 404 is whatever one accepts
+		_, after, _ := strings.Cut(text, "<p>")
+		said, _, _ := strings.Cut(after, "</p>")
+		text = cmp.Or(html.UnescapeString(said), http.StatusText(code))
 	}
 	lines := strings.SplitN(text, "\n", 2)
 	for i := range lines {
@@ -123,6 +149,8 @@ func statusError(code int, text string) error {
 		code = http.StatusServiceUnavailable // Tahoe's web API says 500
 	}
 	switch code {
+	case http.StatusFound, http.StatusMovedPermanently, http.StatusSeeOther:
+		return ui.Usage("that is a directory")
 	case http.StatusNotFound:
 		return ui.Fail(ui.ExitNotFound, "", err)
 	case http.StatusGone, http.StatusServiceUnavailable, http.StatusInsufficientStorage:
@@ -173,27 +201,4 @@ func (c *nodeClient) control(ctx context.Context, method, verb string, in, out a
 		return nil
 	}
 	return json.NewDecoder(resp.Body).Decode(out)
-}
-
-// capPath is the web API's path for "CAP" or "CAP/some/path".
-func capPath(where string) (string, error) {
-	cap, rest, _ := strings.Cut(where, "/")
-	if !strings.HasPrefix(cap, "URI:") {
-		return "", ui.Usage("%q is not a capability (they begin with URI:)", shortened(where))
-	}
-	p := "/uri/" + url.PathEscape(cap)
-	for _, part := range strings.Split(rest, "/") {
-		if part != "" {
-			p += "/" + url.PathEscape(part)
-		}
-	}
-	return p, nil
-}
-
-// shortened keeps a mistyped capability out of an error.
-func shortened(s string) string {
-	if r := []rune(s); len(r) > 12 {
-		return string(r[:12]) + "…"
-	}
-	return s
 }

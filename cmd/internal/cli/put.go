@@ -2,7 +2,11 @@ package cli
 
 import (
 	"context"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"mime"
 	"net/http"
@@ -15,31 +19,40 @@ import (
 	cli "github.com/urfave/cli/v2"
 
 	"warren/cmd/internal/ui"
+	"warren/node/caps"
 	"warren/node/webapi"
 )
 
 type putOptions struct {
 	local, remote string // local "-" is standard input; remote "" stores without a name
 	format        string
+	key           string // of a mutable file: the file that holds its RSA key, "" for a new one
 }
 
 func (e *env) putCommand() *cli.Command {
-	return &cli.Command{
+	return e.onGrid(&cli.Command{
 		Name: "put", Usage: "store a file on the grid and print its capability",
-		ArgsUsage: "[LOCAL|-] [CAP|DIRCAP/PATH]",
+		ArgsUsage: "[LOCAL|-] [PATH]",
 		Description: "Without a file, or with -, standard input is stored. The capability is printed when enough servers hold\n" +
-			"shares durably, not before. One that was interrupted and is run again sends only what is not there yet.\n\n" +
+			"shares durably, not before. A mutable file that is there\n" +
+			"already is changed in place, whatever --format says. One that was interrupted and is run again sends only what is not there yet.\n\n" +
 			"--json prints one object: cap, created, seconds and, of an immutable file, size, happiness, shares_pushed,\n" +
-			"shares_existing (were there already) and resumed_bytes (were there from a try that broke off).\n\n" + ui.ExitCodes,
+			"shares_existing (were there already) and resumed_bytes (were there from a try that broke off).\n\n" + places + "\n\n" + ui.ExitCodes,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Usage: "CHK (immutable) or SDMF (mutable)"},
+			&cli.StringFlag{Name: "format", Usage: "CHK (immutable, the default), SDMF or MDMF (mutable)"},
 			&cli.BoolFlag{Name: "mutable", Aliases: []string{"m"}, Usage: "like --format=SDMF"},
+			&cli.StringFlag{Name: "private-key-path", Usage: "the signature key of a new mutable file: a `FILE` with an RSA key of 2048 bits in PEM.\n" +
+				"One key for two files destroys one of them; who has the key has the file"},
 		},
 		Action: func(c *cli.Context) error {
 			if err := wantArgs(c, 0, 2); err != nil {
 				return err
 			}
-			o := putOptions{local: c.Args().Get(0), remote: c.Args().Get(1), format: c.String("format")}
+			format, err := format(c.String("format"), "CHK", "SDMF", "MDMF")
+			if err != nil {
+				return err
+			}
+			o := putOptions{local: c.Args().Get(0), remote: c.Args().Get(1), format: format, key: c.String("private-key-path")}
 			if o.local == "" {
 				o.local = "-"
 			}
@@ -48,32 +61,39 @@ func (e *env) putCommand() *cli.Command {
 			}
 			return e.put(c.Context, o)
 		},
-	}
+	})
 }
 
 // put stores a file. A mutable file's cap, or a path below a directory, says
 // where; without one the file has only its cap.
 func (e *env) put(ctx context.Context, o putOptions) error {
-	node, err := openNode(ctx, e.dir)
+	node, err := e.open(ctx)
 	if err != nil {
 		return err
 	}
 	path := "/uri"
 	if o.remote != "" {
-		if path, err = capPath(o.remote); err != nil {
+		if path, err = e.putPath(o); err != nil {
 			return err
 		}
-		if strings.HasSuffix(o.remote, "/") || strings.HasPrefix(o.remote, "URI:DIR2") && !strings.Contains(o.remote, "/") {
-			if o.local == "-" {
-				return ui.Usage("name the file: DIRCAP/NAME")
-			}
-			if path, err = capPath(strings.TrimSuffix(o.remote, "/") + "/" + filepath.Base(o.local)); err != nil {
-				return err
-			}
-		}
 	}
+	query := url.Values{}
 	if o.format != "" {
-		path += "?format=" + url.QueryEscape(strings.ToUpper(o.format))
+		query.Set("format", o.format)
+	}
+	if o.key != "" {
+		if o.format != "SDMF" && o.format != "MDMF" {
+			return ui.Usage("a private key is for a mutable file: add --mutable or --format")
+		}
+		key, err := privateKey(o.key)
+		if err != nil {
+			return err
+		}
+		query.Set("mutable", "true")
+		query.Set("private-key", key)
+	}
+	if len(query) > 0 {
+		path += "?" + query.Encode()
 	}
 	var body io.Reader = e.ui.In
 	size := int64(-1)
@@ -118,6 +138,55 @@ func (e *env) put(ctx context.Context, o putOptions) error {
 	}
 	e.ui.Result("%s", told.Text)
 	return nil
+}
+
+// putPath is where a file goes: below a directory, or into a mutable file.
+func (e *env) putPath(o putOptions) (string, error) {
+	at, err := e.find(o.remote)
+	switch {
+	case err != nil:
+		return "", err
+	case strings.HasPrefix(at.Path, "/"):
+		return "", ui.Usage("the remote filename must not start with a slash")
+	case at.Path == "" && !strings.HasSuffix(o.remote, "/"):
+		if c, err := caps.Parse(at.Cap); err != nil || !caps.IsDir(c) {
+			return webPath(at), nil
+		}
+	case !strings.HasSuffix(at.Path, "/") && at.Path != "":
+		return webPath(at), nil
+	}
+	// It names a directory: the file keeps its name.
+	if o.local == "-" {
+		return "", ui.Usage("name the file: ALIAS:NAME or DIRCAP/NAME")
+	}
+	return below(webPath(at), filepath.Base(o.local)), nil
+}
+
+// privateKey reads a mutable file's key as the web API wants it.
+func privateKey(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	bad := ui.Usage("%s holds no RSA key of 2048 bits in PEM, without a password", file)
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return "", bad
+	}
+	var key any
+	if block.Type == "RSA PRIVATE KEY" {
+		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	} else {
+		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	}
+	if key, ok := key.(*rsa.PrivateKey); err != nil || !ok || key.N.BitLen() != 2048 {
+		return "", bad
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return "", bad
+	}
+	return base64.URLEncoding.EncodeToString(der), nil
 }
 
 // giveUp is r until ctx ends, also when r gives nothing then: a terminal, or a pipe
