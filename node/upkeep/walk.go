@@ -242,7 +242,7 @@ type outcome struct {
 // health is that of a file or directory of either kind.
 type health struct {
 	good, needed, total int
-	happiness           int
+	happiness, hosts    int // servers of happiness, and servers with good shares
 	answers             int
 	troubles, leases    int // servers, or shares, that failed us
 	version             string
@@ -278,8 +278,8 @@ func (u *Upkeep) visit(ctx context.Context, r round, j job) (o outcome) {
 				o.risk.Repair = text(failed)
 			}
 		}
-		o.renewed = j.due && h.good > 0 && h.leases < h.answers
-		if j.due && h.good > 0 && !o.renewed {
+		o.renewed = j.due && h.leases < h.hosts
+		if j.due && h.hosts > 0 && !o.renewed {
 			o.err = errLeases
 		}
 		if h.good < h.needed {
@@ -369,14 +369,14 @@ func (u *Upkeep) repair(ctx context.Context, c caps.Cap, before health) (after h
 
 func immutableHealth(h *immutable.Health) health {
 	return health{
-		good: len(h.Shares), needed: h.Needed, total: h.Total, happiness: h.Happiness(),
+		good: len(h.Shares), needed: h.Needed, total: h.Total, happiness: h.Happiness(), hosts: h.Hosts(),
 		answers: len(h.Responding), troubles: len(h.Troubles), leases: len(h.Leases),
 	}
 }
 
 func mutableHealth(h *mutable.Health) health {
 	k, n := h.Encoding()
-	out := health{good: h.Good(), needed: k, total: n, answers: len(h.Responding), troubles: len(h.Troubles), leases: len(h.Leases)}
+	out := health{good: h.Good(), needed: k, total: n, hosts: h.Hosts(), answers: len(h.Responding), troubles: len(h.Troubles), leases: len(h.Leases)}
 	if best := h.Best(); best != nil {
 		out.version = best.Version.String()
 		held := grid.Holdings{}
