@@ -51,6 +51,11 @@ func isDeep(t string) bool {
 // deep handles the verbs that walk a tree of directories from dir on.
 func (s *server) deep(w http.ResponseWriter, r *http.Request, dir caps.Cap, t string) error {
 	verb, _ := deepVerbs(t)
+	walker, walks := s.Grid.(Walker)
+	checker, checks := s.Grid.(Checker)
+	if !walks || !checks {
+		return ErrUnsupported
+	}
 	var o CheckOptions
 	var repair bool
 	if verb.check {
@@ -59,20 +64,20 @@ func (s *server) deep(w http.ResponseWriter, r *http.Request, dir caps.Cap, t st
 			return err
 		}
 	}
-	walk := func(ctx context.Context, take func(found) error) error {
+	run := func(ctx context.Context, take func(found) error) error {
 		if verb.check {
-			return s.walkChecking(ctx, dir, o, repair, take)
+			return walkChecking(ctx, walker, checker, dir, o, repair, take)
 		}
-		return s.walk(ctx, dir, take)
+		return walk(ctx, walker, dir, take)
 	}
 	if verb.stream {
-		return s.stream(w, r, repair, verb.check, walk)
+		return s.stream(w, r, repair, verb.check, run)
 	}
 	if c, ok := verb.form.(deepCheck); ok {
 		c.repair = repair
 		verb.form = c
 	}
-	return s.start(w, r, dir, verb.form, walk)
+	return s.start(w, r, dir, verb.form, run)
 }
 
 // found is a step of a walk and what was found of it.
@@ -85,11 +90,7 @@ type found struct {
 
 // walk is a walk that does nothing but look. An unreadable directory ends it, after
 // take was told of it.
-func (s *server) walk(ctx context.Context, root caps.Cap, take func(found) error) error {
-	grid, ok := s.Grid.(Walker)
-	if !ok {
-		return ErrUnsupported
-	}
+func walk(ctx context.Context, grid Walker, root caps.Cap, take func(found) error) error {
 	return grid.Walk(ctx, root, func(step dirnode.Step) error {
 		if err := take(found{Step: step}); err != nil {
 			return err
@@ -105,11 +106,7 @@ const checking = 4
 // walkChecking is walk with a check, or check and repair, of each thing; take is told
 // in the walk's order. What cannot be repaired is told, and does not end the walk
 // (which it does in Tahoe).
-func (s *server) walkChecking(ctx context.Context, root caps.Cap, o CheckOptions, repair bool, take func(found) error) error {
-	grid, ok := s.Grid.(Checker)
-	if !ok {
-		return ErrUnsupported
-	}
+func walkChecking(ctx context.Context, walker Walker, grid Checker, root caps.Cap, o CheckOptions, repair bool, take func(found) error) error {
 	at := checking
 	if repair {
 		at = 1
@@ -138,7 +135,7 @@ func (s *server) walkChecking(ctx context.Context, root caps.Cap, o CheckOptions
 		}
 		taken <- failed
 	}()
-	err := s.walk(ctx, root, func(f found) error {
+	err := walk(ctx, walker, root, func(f found) error {
 		c := make(chan answer, 1)
 		select {
 		case queue <- c:

@@ -13,9 +13,12 @@
 //	PUT    /uri/CAP[/PATH]   store a file there; ?offset=N into a mutable one; ?t=uri
 //	                         link a cap; ?t=mkdir
 //	POST   /uri/CAP[/PATH]   ?t=mkdir, mkdir-with-children, mkdir-immutable, upload, uri, unlink;
-//	                         check, of immutable files and directories, by their verifycaps too
+//	                         check, by verifycaps too; of a directory, what walks its tree:
+//	                         start-manifest, start-deep-size, start-deep-stats and
+//	                         start-deep-check with ophandle=, stream-manifest, stream-deep-check
 //	DELETE /uri/CAP/PATH     unlink
 //	       /cap is /uri; /file/CAP/NAME and /named/CAP/NAME download
+//	GET    /operations/H     what was started with ophandle=H; POST ?t=cancel ends it
 //	GET    /statistics       figures under Tahoe's names; ?t=json, openmetrics
 //	       /private/…        what the node mounts there, with Authorization: tahoe-lafs TOKEN
 //
@@ -26,7 +29,6 @@
 // there, a request whose Host is not this machine's loopback, or whose Origin is
 // another page's, is refused with 403: any web page could drive the node otherwise.
 //
-// New gives an http.Handler; it has no state but what it was given, and is safe
-// for concurrent use. It deliberately lacks operations handles, checks of
-// mutable files and of whole trees, and HTML beyond plain pages.
+// New gives an http.Handler that is safe for concurrent use; the operations behind
+// their handles are its only state. It deliberately lacks HTML beyond plain pages.
 package webapi

@@ -28,7 +28,7 @@ const (
 
 const (
 	// maxHandles bounds the handles, maxRunning the operations under way: a handle that
-	// expires does not end its operation.
+	// expires does not end its check.
 	maxHandles = 200
 	maxRunning = 30
 	// maxKept bounds the memory that all results take, in bytes, by a coarse measure.
@@ -249,6 +249,9 @@ func (t *operations) release(h *handle) {
 	}
 	if t.handles[h.name] == h {
 		delete(t.handles, h.name)
+	}
+	if _, checks := h.form.(deepCheck); !checks {
+		h.cancel() // a check goes on: it may renew leases, and repair
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
