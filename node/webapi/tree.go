@@ -244,7 +244,10 @@ func (s *server) put(w http.ResponseWriter, r *http.Request, at place) error {
 func (s *server) mkdirAt(r *http.Request, at place, t string) (caps.Cap, error) {
 	if at.cap != nil {
 		if !caps.IsDir(at.cap) {
-			return nil, bad("%s to a file: bad t=%s", r.Method, t)
+			if r.Method == http.MethodPut {
+				return nil, bad("PUT to a file: bad t=%s", t)
+			}
+			return nil, bad("POST to file: bad t=%s", t)
 		}
 		return at.cap, nil
 	}

@@ -62,7 +62,7 @@ var requests = []request{
 	{method: "GET", path: "/uri/{CHK}/child", compare: statusOnly},
 	{method: "PUT", path: "/uri/{CHK}/child", body: "x", compare: statusOnly},
 	{method: "POST", path: "/uri/{CHK}?t=nonsense", compare: sameText},
-	{method: "POST", path: "/uri/{CHK}?t=mkdir"},
+	{method: "POST", path: "/uri/{CHK}?t=mkdir", compare: sameText},
 	{method: "GET", path: "/uri/{LIT}", compare: sameText, header: "Range: bytes=2-4"},
 	{method: "GET", path: "/uri/{SDMF}", compare: sameText, header: "Range: bytes=2-4"},
 	{method: "GET", path: "/file/{CHK}/name.txt", compare: sameText},
