@@ -86,7 +86,7 @@ func BenchmarkBesideTahoe(b *testing.B) {
 	}
 }
 
-// TestBesideTahoe is the smallest comparison, so that the big one does not rot.
+// TestBesideTahoe is the smallest comparison of each kind, so that the big ones do not rot.
 func TestBesideTahoe(t *testing.T) {
 	p := plan{Needed: 2, Happy: 2, Total: 3, Servers: 3, Size: 3 * mebibyte, Puts: 16, PutSize: 10 << 10, Together: 8}
 	c := newComparison(t, p)
@@ -118,6 +118,7 @@ func TestBesideTahoe(t *testing.T) {
 		t.Errorf("the table names %s %d times:\n%s", foolscap, n, table)
 	}
 	t.Logf("\n%s", table)
+	c.smallest(t)
 }
 
 // system is a client and its servers.
