@@ -11,11 +11,11 @@ import (
 )
 
 func (f files) Check(ctx context.Context, c caps.Cap, o webapi.CheckOptions) (*webapi.Health, error) {
-	switch {
-	case checksAs(c) == asImmutable:
+	switch checksAs(c) {
+	case asImmutable:
 		h, err := f.immutable.Check(ctx, c, immutable.CheckOptions(o))
 		return immutableHealth(h), err
-	case checksAs(c) == asMutable:
+	case asMutable:
 		h, err := f.slots.Check(ctx, c, mutable.CheckOptions(o))
 		return mutableHealth(h), err
 	}

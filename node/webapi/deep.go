@@ -56,6 +56,9 @@ func (s *server) deep(w http.ResponseWriter, r *http.Request, dir caps.Cap, t st
 	if !walks || !checks {
 		return ErrUnsupported
 	}
+	if dirnode.ClassOf(dir) != dirnode.DirectoryClass {
+		return fmt.Errorf("walking from a capability of kind %s: %w", dir.Kind(), ErrUnsupported)
+	}
 	var o CheckOptions
 	var repair bool
 	if verb.check {

@@ -175,6 +175,8 @@ func TestManifest(t *testing.T) {
 	if !reflect.DeepEqual(all, stats) {
 		t.Errorf("%v, want %v", all, stats)
 	}
+	n.do(501, "POST", uri(caps.DirVerify{}.Text())+"?t=stream-manifest", "")
+	n.do(501, "POST", uri(caps.DirCHKVerify{CHKVerify: caps.CHKVerify{Needed: 1, Total: 1}}.Text())+"?t=start-manifest&ophandle=v", "")
 	text := n.do(200, "POST", uri(dir)+"?t=stream-manifest", "")
 	lines := strings.Split(text, "\n")
 	if len(lines) != 6 || lines[1] != `{"path":["nothing"],"cap":null,"type":"unknown","verifycap":"","repaircap":"","storage-index":""}` || !strings.HasPrefix(lines[4], `{"stats":{"api-version":1,`) {
