@@ -21,7 +21,8 @@ import (
 
 // The database. Values are JSON; hash is 16 bytes of SHA-256.
 //
-//	state     "round"          round         the one under way, or the last
+//	state     "version"        1             another one is not read, but made anew
+//	          "round"          round         the one under way, or the last
 //	          "last"           round         the last that was finished
 //	items     hash(verifycap)  item          what shares are of: leases and health
 //	nodes     hash(see keyOf)  node          what is walked: an item, as something of a kind
@@ -30,6 +31,8 @@ import (
 //	                                         at once), and a sequence number
 //	risks     hash(verifycap)  Risk
 //	failures  node             Failure
+const storeVersion = "1"
+
 var buckets = []string{"state", "items", "nodes", "links", "queue", "risks", "failures"}
 
 type (
@@ -120,12 +123,20 @@ func openStore(path string, log *slog.Logger) (*store, error) {
 		return nil, fmt.Errorf("opening upkeep's database: %w", err)
 	}
 	err = db.Update(func(t *bolt.Tx) error {
+		if b := t.Bucket([]byte("state")); b != nil && string(b.Get([]byte("version"))) != storeVersion {
+			log.Warn("upkeep begins anew: its database is of another version")
+			for _, name := range buckets {
+				if err := t.DeleteBucket([]byte(name)); err != nil && !errors.Is(err, bolterrors.ErrBucketNotFound) {
+					return err
+				}
+			}
+		}
 		for _, name := range buckets {
 			if _, err := t.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return err
 			}
 		}
-		return nil
+		return t.Bucket([]byte("state")).Put([]byte("version"), []byte(storeVersion))
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("preparing upkeep's database: %w", err), db.Close())

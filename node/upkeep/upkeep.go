@@ -38,8 +38,9 @@
 // node's happy setting (within the item's own k and n). Where a share is missing
 // and that is not so, its server may well come back, and another share on a server
 // that has one already would help nobody. With Repair, what has been at risk for a
-// day, or has no share to lose any more, is repaired, if enough servers are
-// connected to make it better. A mutable file needs its writecap for that.
+// day, or has no share to lose any more, is repaired, one at a time, if enough servers
+// are connected to make it better and people's own transfers leave room. A mutable
+// file needs its writecap for that.
 //
 // # Memory
 //
@@ -140,9 +141,10 @@ type Options struct {
 
 // Upkeep looks after everything. Its methods may be called concurrently.
 type Upkeep struct {
-	opt   Options
-	store *store
-	wake  chan struct{}
+	opt       Options
+	store     *store
+	wake      chan struct{}
+	repairing chan struct{} // full while something is being repaired: one at a time
 
 	mu      sync.Mutex // guards waiting and working
 	waiting string     // why nothing is done now
@@ -167,7 +169,7 @@ func Open(o Options) (*Upkeep, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Upkeep{opt: o, store: s, wake: make(chan struct{}, 1)}, nil
+	return &Upkeep{opt: o, store: s, wake: make(chan struct{}, 1), repairing: make(chan struct{}, 1)}, nil
 }
 
 // Close closes the database. Run must have returned.

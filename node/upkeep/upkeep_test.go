@@ -535,3 +535,92 @@ func TestNow(t *testing.T) {
 		t.Errorf("the database: %v, %v", info, err)
 	}
 }
+
+// The first round waits for minutes, and the pace follows what else goes on.
+func TestPace(t *testing.T) {
+	h := newHouse(t, gridtest.Options{})
+	var entries []dirnode.Entry
+	for i := range 39 {
+		name := fmt.Sprint(i)
+		entries = append(entries, entry(name, h.file(t, name)))
+	}
+	h.roots(upkeep.Item{Name: "home:", Cap: h.dir(t, entries...)})
+	for name, c := range map[string]struct {
+		busy, ask   bool
+		least, most time.Duration
+	}{
+		"calm": {false, false, 9 * time.Second, 11 * time.Second}, "busy": {true, false, 90 * time.Second, 110 * time.Second}, "asked": {true, true, 900 * time.Millisecond, 1100 * time.Millisecond},
+	} {
+		h.opt.Busy = func() bool { return c.busy }
+		h.opt.Path = filepath.Join(t.TempDir(), "upkeep.db")
+		u, err := upkeep.Open(h.opt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.ask {
+			if _, err := u.Now(upkeep.Request{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first := time.Duration(-1)
+		s := h.runOpen(t, u, func(u *upkeep.Upkeep, d time.Duration) bool {
+			if first < 0 {
+				first = d
+			}
+			s, err := u.Status()
+			return err != nil || s.Last != nil
+		})
+		if err := u.Close(); err != nil {
+			t.Fatal(err)
+		}
+		took := s.Last.Finished.Sub(s.Last.Started)
+		if c.ask {
+			took -= first
+		}
+		if took < c.least || took > c.most || s.Last.Done != 40 || first < 3*time.Minute || first > 6*time.Minute {
+			t.Errorf("%s: %v for %d, after %v", name, took, s.Last.Done, first)
+		}
+	}
+}
+
+// Somebody asks while a round is under way: another takes its place, which repairs at
+// once although repair is off and nothing is lost yet; what the first was about to do
+// disturbs nothing.
+func TestAskedInTheMiddle(t *testing.T) {
+	h := newHouse(t, gridtest.Options{Needed: 2})
+	h.opt.Needed = 2
+	film := h.file(t, "film")
+	entries := []dirnode.Entry{entry("film", film)}
+	for i := range 30 {
+		name := fmt.Sprint(i)
+		entries = append(entries, entry(name, h.file(t, name)))
+	}
+	h.roots(upkeep.Item{Name: "home:", Cap: h.dir(t, entries...)})
+	h.drop(t, film, 2)
+	h.clock.advance(20 * day)
+	paces := 0
+	s := h.run(t, func(u *upkeep.Upkeep, d time.Duration) bool {
+		if d < time.Second {
+			paces++
+		}
+		if paces == 10 {
+			paces++
+			if n, err := u.Now(upkeep.Request{Repair: true}); err != nil || n != 2 {
+				t.Error(n, err)
+			}
+		}
+		s, err := u.Status()
+		return err != nil || s.Last != nil && s.Last.Number == 2 && d > time.Second
+	})
+	if l := s.Last; l.Done != 32 || l.Open != 0 || l.Repaired != 1 || s.AtRisk != 0 || s.Known != 32 || l.Renewed > 31 {
+		t.Errorf("%+v, %+v", l, s)
+	}
+	for _, e := range entries {
+		if least, _, _ := h.leases(t, e.Cap()); least < 30*day {
+			t.Errorf("%s: %v left", e.Name, least)
+		}
+	}
+	if _, _, n := h.leases(t, film); n != 5 {
+		t.Errorf("%d shares", n)
+	}
+}

@@ -332,7 +332,7 @@ func (u *Upkeep) repairs(r round, j job, h health) bool {
 	case r.asked() && r.Repair:
 		return true
 	}
-	return u.opt.Repair && (h.good <= h.needed || j.risk != nil && u.opt.Now().Sub(j.risk.Since) >= patience)
+	return u.opt.Repair && !u.opt.Busy() && (h.good <= h.needed || j.risk != nil && u.opt.Now().Sub(j.risk.Since) >= patience)
 }
 
 func (u *Upkeep) check(ctx context.Context, c caps.Cap, lease bool) (health, error) {
@@ -353,6 +353,12 @@ func (u *Upkeep) check(ctx context.Context, c caps.Cap, lease bool) (health, err
 // repair repairs, and tells the health afterwards. failed says why it did not
 // succeed; err, that nothing was tried.
 func (u *Upkeep) repair(ctx context.Context, c caps.Cap, before health) (after health, failed, err error) {
+	select {
+	case u.repairing <- struct{}{}:
+	case <-ctx.Done():
+		return before, nil, ctx.Err()
+	}
+	defer func() { <-u.repairing }()
 	if caps.IsMutable(c) {
 		res, err := u.opt.Slots.CheckAndRepair(ctx, c, mutable.CheckOptions{AddLease: true})
 		if err != nil {

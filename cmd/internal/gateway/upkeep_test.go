@@ -127,7 +127,8 @@ func indexes(t *testing.T, s *gridtest.Server) (all []string) {
 	return all
 }
 
-// couple is a folder of two, with 50 versions of a file, and a file of nobody's.
+// couple is a folder of two, with some versions of a file, a file behind an alias, and
+// one of nobody's.
 type couple struct {
 	grid       *gridtest.Grid
 	clock      *clock
@@ -136,12 +137,9 @@ type couple struct {
 	stray      string // storage index
 	aliased    string
 	alias      string // the file's line
-	contents   int    // shares' storage indexes of earlier contents
 }
 
-const versions = 50
-
-func newCouple(t *testing.T) *couple {
+func newCouple(t *testing.T, versions int) *couple {
 	t.Helper()
 	ctx := t.Context()
 	c := &couple{clock: &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}}
@@ -198,7 +196,7 @@ func (c *couple) roots(t *testing.T) gateway.Roots {
 }
 
 // wantWhole: a newcomer gets the file, and every ancestor of it can be read.
-func (c *couple) wantWhole(t *testing.T, contents bool) {
+func (c *couple) wantWhole(t *testing.T, versions int, contents bool) {
 	t.Helper()
 	ctx := t.Context()
 	gw := gateway.New(c.grid.Files, c.grid.Dirs)
@@ -246,12 +244,13 @@ func (c *couple) wantWhole(t *testing.T, contents bool) {
 // an alias leads to, outlives leases that end; what nobody names does not. Without
 // upkeep it all goes, and without history the earlier contents go alone.
 func TestUpkeepAgainstExpiry(t *testing.T) {
+	const versions = 50
 	for name, want := range map[string]struct{ on, history bool }{
 		"on": {true, true}, "without history": {true, false}, "off": {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := newCouple(t)
+			c := newCouple(t, versions)
 			c.clock.advance(29 * day) // two days are left
 			if want.on {
 				s := keep(t, c.clock, c.grid.Client, c.roots(t), want.history)
@@ -283,7 +282,7 @@ func TestUpkeepAgainstExpiry(t *testing.T) {
 			if gone[c.aliased] {
 				t.Error("what an alias leads to went")
 			}
-			c.wantWhole(t, want.history)
+			c.wantWhole(t, versions, want.history)
 		})
 	}
 }
@@ -291,7 +290,7 @@ func TestUpkeepAgainstExpiry(t *testing.T) {
 // TestUpkeepOfABrokenParticipant: a participant's directory that cannot be read is
 // told, and takes nothing with it.
 func TestUpkeepOfABrokenParticipant(t *testing.T) {
-	c := newCouple(t)
+	c := newCouple(t, 3)
 	c.alias = "no alias at all\nbroken: URI:DIR2:x\n" + c.alias
 	roots := c.roots(t)
 	if s := keep(t, c.clock, c.grid.Client, roots, true); s.AtRisk != 0 || !strings.Contains(s.Last.Unnamed, `"broken"`) || strings.Contains(s.Last.Unnamed, "URI:") {
