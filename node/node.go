@@ -363,6 +363,15 @@ func (n *Node) Busy() bool { return n.requests.Load() > 0 }
 // welcome is what the front page says.
 func (n *Node) welcome() webapi.Welcome {
 	w := webapi.Welcome{Nickname: n.Config.Settings.Nickname, NodeID: n.secrets.keyID, Introducers: n.Introducers()}
+	if n.introducer != nil {
+		w.Announcements, w.Subscriptions = map[string]int{}, map[string]int{}
+		for _, a := range n.introducer.Announcements() {
+			w.Announcements[a.ServiceName]++
+		}
+		for _, s := range n.introducer.Subscribers() {
+			w.Subscriptions[s.ServiceName]++
+		}
+	}
 	if n.Grid == nil {
 		return w
 	}

@@ -128,6 +128,18 @@ func (s *server) welcome(w http.ResponseWriter, r *http.Request) error {
 		for _, i := range page.Introducers {
 			parts[0].Items = append(parts[0].Items, item{Text: i})
 		}
+		for _, services := range []struct {
+			title string
+			count map[string]int
+		}{{"Announcements here", page.Announcements}, {"Subscriptions here", page.Subscriptions}} {
+			p := part{Title: services.title}
+			for _, name := range slices.Sorted(maps.Keys(services.count)) {
+				p.Items = append(p.Items, item{Text: fmt.Sprintf("%s: %d", name, services.count[name])})
+			}
+			if services.count != nil {
+				parts = append(parts, p)
+			}
+		}
 		for _, sv := range page.Servers {
 			parts[1].Items = append(parts[1].Items, item{Text: sv.Nickname + ": " + sv.Summary})
 		}
@@ -161,9 +173,11 @@ func (s *server) welcome(w http.ResponseWriter, r *http.Request) error {
 	if intro == nil {
 		intro = []string{}
 	}
-	return asJSON(w, "application/json; charset=utf-8", map[string]any{
-		"introducers": map[string]any{"statuses": intro}, "servers": servers,
-	})
+	all := map[string]any{"introducers": map[string]any{"statuses": intro}, "servers": servers}
+	if page.Announcements != nil { // what Tahoe's introducer says, and all that it does
+		all["announcement_summary"], all["subscription_summary"] = page.Announcements, page.Subscriptions
+	}
+	return asJSON(w, "application/json; charset=utf-8", all)
 }
 
 // get reads what a path names.

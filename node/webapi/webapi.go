@@ -67,6 +67,9 @@ type Welcome struct {
 	Nickname, NodeID string
 	Introducers      []string // one sentence each
 	Servers          []Server
+	// Announcements and Subscriptions are counted by service, on an introducer; nil on
+	// every other node.
+	Announcements, Subscriptions map[string]int
 }
 
 // Config is what New needs.
