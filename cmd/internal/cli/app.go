@@ -69,7 +69,7 @@ func newApp(version string, in io.Reader, out, errOut io.Writer) *cli.App {
 			e.runCommand(), e.statusCommand(), e.storageCommand(), e.upkeepCommand(), e.mailboxCommand(), e.demoCommand(),
 			e.mkdirCommand(), e.lsCommand(), e.getCommand(), e.putCommand(), e.cpCommand(), e.mvCommand(), e.lnCommand(), e.unlinkCommand(),
 			e.createAliasCommand(), e.addAliasCommand(), e.listAliasesCommand(),
-			e.manifestCommand(), e.statsCommand(), e.checkCommand(), e.deepCheckCommand(), e.webopenCommand(), e.acceptRollbackCommand(),
+			e.manifestCommand(), e.statsCommand(), e.checkCommand(), e.deepCheckCommand(), e.backupCommand(), e.webopenCommand(), e.acceptRollbackCommand(),
 		},
 		// Errors are reported in one place, ui.Report.
 		ExitErrHandler: func(*cli.Context, error) {},

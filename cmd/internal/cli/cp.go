@@ -154,10 +154,7 @@ func (c *copier) file(ctx context.Context, s source, to target) error {
 		_, err := writeLocal(to.local, c.content(ctx, s))
 		return err
 	case s.linkable() && !to.node.Mutable:
-		status, err := c.node.link(ctx, to.at, s.node.cap(), "")
-		if err != nil && status == 0 {
-			return err
-		}
+		_, err := c.node.link(ctx, to.at, s.node.cap(), "")
 		return err
 	}
 	_, err := c.upload(ctx, s, to.at)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"maps"
@@ -183,10 +182,10 @@ func (c *copier) upload(ctx context.Context, s source, at string) (string, error
 	if err != nil && source.err != nil && s.local == "" && ctx.Err() == nil {
 		return "", cutShort(source.err)
 	}
-	if err == nil && !strings.HasPrefix(told.Text, "URI:") {
-		return "", fmt.Errorf("the node's answer makes no sense: it is no capability")
+	if err != nil {
+		return "", err
 	}
-	return told.Text, err
+	return capOf(told.Text)
 }
 
 // remembering keeps the error with which a reader ended: a request that fails for it
