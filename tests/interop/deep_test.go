@@ -36,6 +36,7 @@ func TestDeep(t *testing.T) {
 	t.Run("operations", d.operations)
 	t.Run("streams", d.streams)
 	t.Run("requests", d.requests)
+	t.Run("commands", d.commands)
 	t.Run("harm", d.harm)
 }
 
@@ -273,6 +274,27 @@ func (d *deep) requests(t *testing.T) {
 			t.Errorf("%s: %d, Tahoe's %d\n%.200s\n%.200s", name, a.status, b.status, a.body, b.body)
 		case r.compare == sameText && a.body != b.body, r.compare == sameJSON && !reflect.DeepEqual(told([]byte(a.body)), told([]byte(b.body))):
 			t.Errorf("%s: %q, Tahoe's %q", name, a.body, b.body)
+		}
+	}
+}
+
+// commands: Tahoe's own say the same of both nodes.
+func (d *deep) commands(t *testing.T) {
+	root := d.caps["HALF"]
+	for _, args := range [][]string{
+		{"manifest", root}, {"stats", root}, {"deep-check", "--verbose", "--add-lease", "--repair", d.caps["ROOT"]},
+	} {
+		var out [2]string
+		var err [2]error
+		var run []func()
+		for i, c := range []*WebClient{d.ours, d.theirs} {
+			run = append(run, func() {
+				out[i], err[i] = TryRun(t, time.Minute, Tahoe(t), append([]string{"-d", c.Dir}, args...)...)
+			})
+		}
+		Together(t, run...)
+		if err := errors.Join(err[:]...); err != nil || out[0] != out[1] || len(out[0]) < 100 {
+			t.Errorf("tahoe %s: %v\nours    %s\nTahoe's %s", args[0], err, out[0], out[1])
 		}
 	}
 }
