@@ -35,7 +35,7 @@ func TestExpireSettings(t *testing.T) {
 // in its figures; a share that ended is gone.
 func TestHouse(t *testing.T) {
 	cfg := directory(t, config.Setting{Section: "storage", Key: "expire.enabled", Value: "true"}, config.Setting{Section: "storage", Key: "expire.mode", Value: "age"})
-	n := open(t, cfg, Options{Network: &loopback{}})
+	n, end := opened(t, cfg, Options{Network: &loopback{}})
 	h, ok := n.House()
 	if !ok || h.Checked != nil || h.Checking != nil || h.Available == 0 || !h.Expire.Enabled || h.Directory != cfg.Settings.Storage.Dir {
 		t.Errorf("a new server: %+v", h)
@@ -70,6 +70,7 @@ func TestHouse(t *testing.T) {
 	if _, err := os.Stat(at); !os.IsNotExist(err) {
 		t.Errorf("the share that ended: %v", err)
 	}
+	end()
 	again := open(t, reopened(t, cfg.Dir), Options{Network: &loopback{}})
 	h, _ = again.House()
 	if h.Checked == nil || h.Checked.Removed[storage.Immutable].Shares != 1 || h.Checked.Buckets != 1 {

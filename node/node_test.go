@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"warren/node/config"
@@ -50,16 +51,24 @@ func reopened(t *testing.T, dir string) *config.Node {
 // open opens a node, which ends with the test.
 func open(t *testing.T, cfg *config.Node, o Options) *Node {
 	t.Helper()
+	n, _ := opened(t, cfg, o)
+	return n
+}
+
+// opened is open for a node that ends before the test does.
+func opened(t *testing.T, cfg *config.Node, o Options) (n *Node, end func()) {
+	t.Helper()
 	n, err := Open(cfg, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		if err := n.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return n
+	t.Cleanup(end)
+	return n, end
 }
 
 // A server that has shares and no recorded place is from before Tahoe-LAFS 1.10:
@@ -70,7 +79,7 @@ func TestPlaceInTheRing(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(shares, "incoming"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	n := open(t, cfg, Options{Network: &loopback{}})
+	n, end := opened(t, cfg, Options{Network: &loopback{}})
 	fresh := taghash.EncodeBase32([]byte(strings.TrimPrefix(n.secrets.keyID, "v0-")))
 	if n.seed != fresh {
 		t.Errorf("a new server's seed is %s, want %s", n.seed, fresh)
@@ -78,9 +87,11 @@ func TestPlaceInTheRing(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(shares, "aa", "aaaaaaaaaaaaaaaaaaaaaaaaaa"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if n := open(t, reopened(t, cfg.Dir), Options{Network: &loopback{}}); n.seed != fresh {
+	end()
+	if n, end = opened(t, reopened(t, cfg.Dir), Options{Network: &loopback{}}); n.seed != fresh {
 		t.Errorf("the seed changed to %s when there were shares", n.seed)
 	}
+	end()
 	if err := os.Remove(cfg.Path("permutation-seed")); err != nil {
 		t.Fatal(err)
 	}
