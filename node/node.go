@@ -140,6 +140,13 @@ func (n *Node) open() (err error) {
 		return err
 	}
 	n.Dirs = NewDirs(n.Files, n.Slots)
+	n.Dirs.Keeper = dirnode.NewKeeper(n.Dirs, func(entries int, err error) {
+		if err != nil {
+			n.opts.Log.Debug("looking whether entries of a directory still stand", "error", err)
+		} else {
+			n.opts.Log.Info("another writer replaced a directory by an older state and its own change; our entries were set again", "entries", entries)
+		}
+	})
 	if s.Storage.Offered() {
 		return n.openStorage()
 	}
@@ -184,6 +191,9 @@ func (n *Node) Close() error {
 		n.tub.Close()
 	}
 	n.running.Wait()
+	if n.Dirs != nil {
+		n.Dirs.Keeper.Close()
+	}
 	if n.Slots != nil {
 		n.Slots.Close()
 	}

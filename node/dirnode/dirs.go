@@ -34,6 +34,8 @@ type Dirs struct {
 	Files   Files
 	Mutable *mutable.Store
 	Now     func() time.Time // nil: time.Now
+	// Keeper, when not nil, looks after what Edit has set.
+	Keeper *Keeper
 }
 
 func (d *Dirs) now() time.Time {
@@ -161,11 +163,16 @@ func (d *Dirs) Edit(ctx context.Context, dir caps.WriteDir, changes []Change) er
 	changes = slices.Clone(changes)
 	now := d.now() // one time for all attempts: a repeated change must not look new
 	again := false
-	return d.Mutable.Modify(ctx, dir, func(old []byte) ([]byte, error) {
-		data, err := Writable(dir).Apply(old, changes, now, again)
-		again = true
+	var made []byte
+	err := d.Mutable.Modify(ctx, dir, func(old []byte) (data []byte, err error) {
+		data, err = Writable(dir).Apply(old, changes, now, again)
+		again, made = true, data
 		return data, err
 	})
+	if err == nil && d.Keeper != nil {
+		d.Keeper.note(dir, changes, made)
+	}
+	return err
 }
 
 // Lookup follows a path of names from a directory and returns the last entry; of
