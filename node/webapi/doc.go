@@ -34,8 +34,9 @@
 //
 // Status codes, JSON shapes and error texts are those of Tahoe-LAFS 1.20, but what is
 // the request's fault is 400 where Tahoe falls over with 500. Errors are text, for
-// browsers (Accept: text/html) pages. Unlike there, a request whose Host is not this machine's loopback, or whose Origin is
-// another page's, is refused with 403: any web page could drive the node otherwise.
+// browsers (Accept: text/html) pages. Unlike there, a request whose Host is not this
+// machine's loopback, or whose Origin is another page's, is refused with 403: any web
+// page could drive the node otherwise.
 //
 // New gives an http.Handler that is safe for concurrent use; the operations behind
 // their handles are its only state. It deliberately lacks HTML beyond plain pages,

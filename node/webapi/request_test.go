@@ -231,6 +231,48 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+// Every verb on every kind of capability is answered, and nothing is this node's fault.
+func TestEveryKind(t *testing.T) {
+	future, err := caps.Parse("x-future:write")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mdmf := caps.MDMFWrite{WriteKey: [16]byte{3}}
+	dirMDMF := caps.DirMDMFWrite{MDMFWrite: mdmf}
+	chk := caps.CHK{Needed: 1, Total: 1, Size: 100}
+	ssk := caps.SSKWrite{WriteKey: [16]byte{4}}
+	kinds := []caps.Cap{
+		caps.LIT{Data: []byte("x")}, chk, chk.Verify(), ssk, ssk.Read(), ssk.Verify(), mdmf, mdmf.Read(), mdmf.Verify(),
+		aDir, aDir.Read(), aDir.Verify(), dirMDMF, dirMDMF.Read(), dirMDMF.Verify(), caps.DirCHK{CHK: chk}, caps.DirCHK{CHK: chk}.Verify(), caps.DirLIT{}, future,
+	}
+	asked := 0
+	for _, c := range kinds {
+		for _, method := range []string{"GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"} {
+			for _, verb := range []string{"", "json", "uri", "readonly-uri", "info", "rename-form", "mkdir", "mkdir-with-children", "mkdir-immutable", "upload", "unlink",
+				"rename", "relink", "set_children", "check", "start-manifest", "stream-manifest", "start-deep-check", "stream-deep-check", "start-deep-size", "start-deep-stats", "nonsense"} {
+				for _, path := range []string{"", "/", "/lit", "/none", "/none/deeper"} {
+					for _, body := range []string{"", aFile} {
+						headers := ""
+						if body != "" {
+							headers = multi
+						}
+						target := "/uri/" + url.PathEscape(c.Text()) + path + "?t=" + verb + "&name=n&from_name=lit&to_name=n&ophandle=h&uri=URI:LIT:me"
+						resp := ask(t, under(t, stocked(t)), method, target, headers, body)
+						if resp.StatusCode == http.StatusInternalServerError {
+							b, err := io.ReadAll(resp.Body)
+							t.Errorf("%s of %s%s, t=%s: %s %s %v", method, c.Kind(), path, verb, resp.Status, b, err)
+						}
+						asked++
+					}
+				}
+			}
+		}
+	}
+	if asked < 20_000 {
+		t.Errorf("only %d requests", asked)
+	}
+}
+
 // FuzzRequest sends any request: the handler does not panic, answers once and with a
 // status that there is, sends nobody to another site, and shows no script of others'
 // in a page of its own.

@@ -196,8 +196,8 @@ func (s *server) unlinked(w http.ResponseWriter, r *http.Request) error {
 	ctx, t := r.Context(), verb(r)
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		c := r.URL.Query().Get("uri")
-		if c == "" {
+		c, given := argument(r, "uri")
+		if !given {
 			return bad("GET /uri requires uri=")
 		}
 		if p, err := caps.Parse(c); err != nil {
