@@ -55,6 +55,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -316,7 +317,7 @@ func (u *Upkeep) begin(q Request, asked bool) (uint64, error) {
 	}
 	r := round{Started: u.opt.Now().UTC(), Request: q, Asked: asked}
 	if failed != nil {
-		r.Why = failed.Error()
+		r.Why = strings.ReplaceAll(text(failed), "\n", "; ") // several are joined by lines
 	}
 	return u.store.begin(r, func(t *tx, r *round) error {
 		for _, it := range roots {

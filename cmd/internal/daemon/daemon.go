@@ -1,6 +1,7 @@
 // Package daemon composes the long-running process of `warren run`: the one
 // Network of the process, the node, its mailbox server where it has one, the
-// invites, the folders, and the control API that the command line speaks.
+// invites, the folders, the upkeep of what they and the aliases need, and the
+// control API that the command line speaks.
 //
 // Run does it all, in an order in which each part finds what it needs, and ends
 // it in reverse when its context ends. The control API lies below

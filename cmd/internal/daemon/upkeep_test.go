@@ -20,7 +20,7 @@ func TestUpkeepControl(t *testing.T) {
 		t.Fatal(err)
 	}
 	const cap = "URI:DIR2:aaaaaaaaaaaaaaaaaaaaaaaaaa:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbba"
-	if err := os.WriteFile(filepath.Join(d.cfg.Dir, "private", "aliases"), []byte("home: "+cap+"\nodd: URI:CHK:x\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(d.cfg.Dir, "private", "aliases"), []byte("home: "+cap+"\nodd: URI:CHK:x\nolder: x\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(method, verb, body string, out any) {
@@ -49,7 +49,7 @@ func TestUpkeepControl(t *testing.T) {
 	}
 	var u upkeep.Status
 	ask("GET", "upkeep", "", &u)
-	if u.Current == nil || u.Current.Number != 2 || !u.Current.All || u.Current.Open != 1 || u.Known != 1 || !strings.Contains(u.Current.Unnamed, `"odd"`) {
+	if u.Current == nil || u.Current.Number != 2 || !u.Current.All || u.Current.Open != 1 || u.Known != 1 || !strings.Contains(u.Current.Unnamed, `"odd" does not name a directory; the alias "older"`) {
 		t.Errorf("after: %+v, %+v", u, u.Current)
 	}
 	if code, _ := call(t, d, token.Text(), "POST", "upkeep", `{"verify": true}`); code != 400 {

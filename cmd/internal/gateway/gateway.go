@@ -1,6 +1,7 @@
 // Package gateway gives magic folders the grid that they ask for
-// (magicfolder.Grid), from the files and directories of a node in this process.
-// It translates capabilities, entries and errors, and holds no state.
+// (magicfolder.Grid), from the files and directories of a node in this process, and
+// gives upkeep what they want kept alive (Roots). It translates capabilities,
+// entries and errors, and holds no state.
 package gateway
 
 import (
