@@ -319,3 +319,56 @@ func TestProblems(t *testing.T) {
 		})
 	}
 }
+
+// k-1 and k servers whose disks went back to an older version: whoever never saw the file
+// reads the new one, and the next write, of whatever kind, builds on it and leaves no
+// old share behind.
+func TestStaleShares(t *testing.T) {
+	const k, n = 3, 10
+	opts := Options{Needed: k, Happy: 7, Total: n}
+	for _, format := range []Format{SDMF, MDMF} {
+		for _, stale := range []int{k - 1, k} {
+			for _, how := range []string{"modify", "update"} {
+				what := fmt.Sprintf("%v, %d stale, %s", format, stale, how)
+				g := newTestGrid(t, n)
+				key := testKey(t)
+				file := key.cap(format)
+				s := g.store(t, opts)
+				if _, err := s.Create(ctx, Kind{format, key}, fixed(testContents(200_000))); err != nil {
+					t.Fatal(err)
+				}
+				old := g.shares(file.StorageIndex())
+				want := append([]byte("new "), testContents(200_000)...)
+				if err := s.Overwrite(ctx, file, want); err != nil {
+					t.Fatal(err)
+				}
+				which := make([]int, stale)
+				for i := range which {
+					which[i] = i
+				}
+				g.restore(key.MDMFCap(), old, which...)
+				if got, v, err := g.store(t, opts).Read(ctx, key.Cap().Read()); err != nil || !bytes.Equal(got, want) || v.Seqnum != 2 {
+					t.Errorf("%s: %d bytes of version %d, %v", what, len(got), v.Seqnum, err)
+				}
+				next := g.store(t, opts)
+				var err error
+				if how == "modify" {
+					err = next.Modify(ctx, file, appendText("more"))
+				} else {
+					err = next.Update(ctx, file, uint64(len(want)), []byte("more"))
+				}
+				if err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+				want = append(want, "more"...)
+				h, err := next.Check(ctx, file, CheckOptions{Verify: true})
+				if err != nil || !h.Healthy() || len(h.Versions) != 1 || h.Best().Seqnum != 3 {
+					t.Errorf("%s: not whole after a write: %v", what, err)
+				}
+				if got, _, err := g.store(t, opts).Read(ctx, key.Cap().Read()); err != nil || !bytes.Equal(got, want) {
+					t.Errorf("%s: %d bytes, %v", what, len(got), err)
+				}
+			}
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"warren/node/hashtree"
 	"warren/node/storage"
@@ -387,7 +388,7 @@ func parseHashes(b []byte) [][32]byte {
 // Marshal is the share as servers keep it.
 func (s Share) Marshal() []byte {
 	head, tail := s.frame()
-	return append(append(head, s.Data...), tail...)
+	return slices.Concat(head, s.Data, tail)
 }
 
 // writes is Marshal without copying the data, and the length.
@@ -410,7 +411,7 @@ func (s Share) frame() (head, tail []byte) {
 	privateKey := data + uint64(len(s.Data))
 
 	p := s.prefix()
-	b := append(make([]byte, 0, privateKey+uint64(len(s.PrivateKey))), p[:]...)
+	b := append(make([]byte, 0, data), p[:]...)
 	for _, v := range []uint64{signature, chain, tree, data} {
 		b = be.AppendUint32(b, uint32(v))
 	}
