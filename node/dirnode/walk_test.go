@@ -259,6 +259,7 @@ func TestWalkMemory(t *testing.T) {
 	}); err != nil || n != 1+60+3600+216_000 {
 		t.Fatal(n, err)
 	}
+	t.Logf("%d bytes for each of %d entries", most/int64(n), n)
 	if each := most / int64(n); each > 60 {
 		t.Errorf("%d bytes for each of %d entries", each, n)
 	}

@@ -103,24 +103,21 @@ func walk(ctx context.Context, grid Walker, root caps.Cap, take func(found) erro
 }
 
 // checking is how many things are checked at the same time. Repairs are made one
-// after the other: each holds a segment or a whole mutable file in memory.
+// after the other: each holds segments, or a whole mutable file, in memory.
 const checking = 4
 
 // walkChecking is walk with a check, or check and repair, of each thing; take is told
 // in the walk's order. What cannot be repaired is told, and does not end the walk
 // (which it does in Tahoe).
 func walkChecking(ctx context.Context, walker Walker, grid Checker, root caps.Cap, o CheckOptions, repair bool, take func(found) error) error {
-	at := checking
-	if repair {
-		at = 1
-	}
 	type answer struct {
 		found
 		err error
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	queue := make(chan chan answer, at-1) // and one is being waited for
+	queue := make(chan chan answer, checking-1) // and one is being waited for
+	repairing := make(chan struct{}, 1)
 	taken := make(chan error, 1)
 	go func() {
 		var failed error
@@ -148,7 +145,7 @@ func walkChecking(ctx context.Context, walker Walker, grid Checker, root caps.Ca
 		go func() {
 			var err error
 			if repair {
-				f.repaired, err = checkAndRepair(ctx, grid, f, o)
+				f.repaired, err = checkAndRepair(ctx, grid, f, o, repairing)
 			} else if checkable(f) {
 				f.health, err = grid.Check(ctx, f.Entry.Cap(), o)
 			}
@@ -166,20 +163,30 @@ func walkChecking(ctx context.Context, walker Walker, grid Checker, root caps.Ca
 // checkable says that there is something to check.
 func checkable(f found) bool { return f.Class != dirnode.UnknownClass }
 
-// checkAndRepair tells of a repair that could not even begin as of one that failed.
-func checkAndRepair(ctx context.Context, grid Checker, f found, o CheckOptions) (*Repaired, error) {
+// checkAndRepair checks, and repairs what is sick when its turn comes. It tells of a
+// repair that could not even begin as of one that failed.
+func checkAndRepair(ctx context.Context, grid Checker, f found, o CheckOptions, turn chan struct{}) (*Repaired, error) {
 	if !checkable(f) {
 		return nil, nil
 	}
-	r, failed := grid.CheckAndRepair(ctx, f.Entry.Cap(), o)
-	if failed == nil || ctx.Err() != nil {
-		return r, failed
-	}
-	h, err := grid.Check(ctx, f.Entry.Cap(), CheckOptions{Verify: o.Verify})
-	if err != nil || h == nil {
+	h, err := grid.Check(ctx, f.Entry.Cap(), o)
+	switch {
+	case err != nil || h == nil:
 		return nil, err
+	case h.Healthy && len(h.Corrupt) == 0:
+		return &Repaired{Before: h, After: h}, nil
 	}
-	return &Repaired{Before: h, After: h, Attempted: true, Failure: failed}, nil
+	select {
+	case turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-turn }()
+	r, err := grid.CheckAndRepair(ctx, f.Entry.Cap(), o)
+	if err != nil && ctx.Err() == nil {
+		return &Repaired{Before: h, After: h, Attempted: true, Failure: err}, nil
+	}
+	return r, err
 }
 
 // line is one thing found, as the streams tell it.
