@@ -329,7 +329,7 @@ func (n *Node) serveWeb(ctx context.Context) error {
 	}
 	background := func(run func(context.Context)) { n.running.Go(func() { run(n.ctx) }) }
 	c := webapi.Config{Background: background, Welcome: n.welcome, Statistics: n.statistics, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
-	c.Storage = n.storageStatus
+	c.Storage, c.Static = n.storageStatus, n.Config.Settings.WebStatic
 	if n.Dirs != nil {
 		c.Grid, c.DirFormat = WebGrid(n.Files, n.Slots, n.Dirs), dirFormat(n.Config.Settings.Client.MutableFormat)
 	}

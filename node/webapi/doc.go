@@ -27,6 +27,7 @@
 //	GET    /storage          how the storage stands that this node offers; ?t=json
 //	GET    /statistics       figures under Tahoe's names; ?t=json, openmetrics
 //	GET    /helper_status    that there is no helper; ?t=json
+//	GET    /static/FILE      the operator's own pages (web.static)
 //	       /private/…        what the node mounts there, with Authorization: tahoe-lafs TOKEN
 //
 // A PUT that stores a file and says "Accept: application/x-ndjson" (no browser or

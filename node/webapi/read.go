@@ -1,6 +1,7 @@
 package webapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -143,7 +144,7 @@ func (s *server) welcome(w http.ResponseWriter, r *http.Request) error {
 		for _, sv := range page.Servers {
 			parts[1].Items = append(parts[1].Items, item{Text: sv.Nickname + ": " + sv.Summary})
 		}
-		return s.page(w, http.StatusOK, "list", listPage{page.Nickname, parts})
+		return s.page(w, http.StatusOK, "list", listPage{cmp.Or(page.Nickname, "warren"), parts})
 	}
 	type serverJSON struct {
 		ID        string   `json:"nodeid"`

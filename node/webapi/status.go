@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -163,6 +164,18 @@ func (s *server) helperStatus(w http.ResponseWriter, r *http.Request) error {
 		return asJSON(w, "text/plain", struct{}{})
 	}
 	return s.page(w, http.StatusOK, "list", listPage{Title: "No helper is running"})
+}
+
+// static serves the operator's own pages. Links that lead out of their directory are
+// not followed.
+func (s *server) static(w http.ResponseWriter, r *http.Request) error {
+	root, err := os.OpenRoot(s.Static)
+	if err != nil {
+		return &webError{http.StatusNotFound, "There are no pages in the directory that web.static names"}
+	}
+	defer root.Close()
+	http.StripPrefix("/static/", http.FileServerFS(root.FS())).ServeHTTP(w, r)
+	return nil
 }
 
 // Storage is how the storage stands that this node offers others.

@@ -4,7 +4,10 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +87,43 @@ func TestStoragePage(t *testing.T) {
 	}
 	if resp, text := get(t, h, "/storage?t=json", ""); resp.StatusCode != 404 {
 		t.Errorf("%s %s", resp.Status, text)
+	}
+}
+
+// The operator's own pages are served, and nothing beside them.
+func TestStaticPages(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"secret": "secret", "www/page.html": "<p>own", "www/sub/x.txt": "below"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(dir, "secret"), filepath.Join(dir, "www", "link")); err != nil && runtime.GOOS != "windows" {
+		t.Fatal(err)
+	}
+	h := New(Config{Grid: &shelf{}, Static: filepath.Join(dir, "www")})
+	for target, want := range map[string]string{"/static/page.html": "<p>own", "/static/sub/x.txt": "below"} {
+		if resp, text := get(t, h, target, ""); resp.StatusCode != 200 || text != want {
+			t.Errorf("%s: %s %q", target, resp.Status, text)
+		}
+	}
+	for _, target := range []string{"/static/../secret", "/static/%2e%2e/secret", "/static/..%2fsecret", "/static/link", "/static/none", "/static//" + dir + "/secret"} {
+		if resp, text := get(t, h, target, ""); resp.StatusCode == 200 || text == "secret" {
+			t.Errorf("%s: %s %q", target, resp.Status, text)
+		}
+	}
+	if resp := ask(t, h, "PUT", "/static/page.html", "", "x"); resp.StatusCode != 405 {
+		t.Error(resp.Status)
+	}
+	if resp, _ := get(t, New(Config{Grid: &shelf{}, Static: filepath.Join(dir, "none")}), "/static/page.html", ""); resp.StatusCode != 404 {
+		t.Error(resp.Status)
+	}
+	if resp, _ := get(t, h, "/static/page.html", "Origin: http://evil.example"); resp.StatusCode != 403 {
+		t.Error(resp.Status)
 	}
 }
 

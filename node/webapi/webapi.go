@@ -81,6 +81,9 @@ type Config struct {
 	// Storage is how the storage stands that this node offers; false: it offers none.
 	// nil: there is no such page.
 	Storage func() (Storage, bool)
+	// Static is the directory of the operator's own pages, which /static/ serves (Tahoe's
+	// web.static); "": there is none.
+	Static string
 	// DirFormat is how directories are kept when format= does not say it.
 	DirFormat mutable.Format
 	// MaxMutable bounds what is put into a mutable file, which is held in memory;
@@ -121,6 +124,9 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("/helper_status", s.only(s.helperStatus))
 	if c.Storage != nil {
 		mux.HandleFunc("/storage", s.only(s.storage))
+	}
+	if c.Static != "" {
+		mux.HandleFunc("/static/", s.only(s.static))
 	}
 	mux.HandleFunc("/", s.only(func(http.ResponseWriter, *http.Request) error {
 		return &webError{http.StatusNotFound, "There is no such page here"}
