@@ -136,9 +136,16 @@ func statusError(code int, text string) error {
 		text = http.StatusText(code)
 	}
 	if strings.HasPrefix(text, "<") { // a page, as Tahoe's 404 is whatever one accepts
-		_, after, _ := strings.Cut(text, "<p>")
-		said, _, _ := strings.Cut(after, "</p>")
-		text = cmp.Or(html.UnescapeString(said), http.StatusText(code))
+		within := func(tag string) string {
+			_, after, _ := strings.Cut(text, "<"+tag+">")
+			said, _, _ := strings.Cut(after, "</"+tag+">")
+			return html.UnescapeString(said)
+		}
+		title, said := within("h1"), within("p")
+		if said == "no details" {
+			said = title
+		}
+		text = cmp.Or(said, http.StatusText(code))
 	}
 	lines := strings.SplitN(text, "\n", 2)
 	for i := range lines {
