@@ -59,6 +59,40 @@ func TestMoves(t *testing.T) {
 		t.Errorf("the directory became a %s", kind)
 	}
 
+	// What somebody else puts in an entry's place while it moves stays there.
+	for i := range 10 {
+		name := fmt.Sprint("moving ", i)
+		n.do(201, "PUT", uri(dir, name), "ours")
+		var meanwhile sync.WaitGroup
+		meanwhile.Go(func() {
+			req, err := http.NewRequestWithContext(t.Context(), "PUT", n.url+uri(dir, name), strings.NewReader("theirs"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp, err := n.http.Do(req)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			resp.Body.Close()
+			if resp.StatusCode/100 != 2 {
+				t.Error(resp.Status)
+			}
+		})
+		post(200, dir, "t", "relink", "from_name", name, "to_dir", other)
+		meanwhile.Wait()
+		found := map[string]bool{}
+		for _, d := range []string{dir, other} {
+			if resp, text := n.ask("GET", uri(d, name), nil); resp.StatusCode == 200 {
+				found[text] = true
+			}
+		}
+		if !found["theirs"] {
+			t.Errorf("what was stored meanwhile is lost: %v", found)
+		}
+	}
+
 	const movers = 4
 	n.do(201, "PUT", uri(dir, "prize"), "prize")
 	var wg sync.WaitGroup
@@ -75,6 +109,7 @@ func TestMoves(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	n.do(404, "GET", uri(dir, "prize"), "")
 	_, e = n.json(uri(dir))
 	won := 0
 	for name := range e.Children {

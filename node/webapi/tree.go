@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"warren/node/caps"
@@ -147,7 +148,7 @@ func (s *server) tree(w http.ResponseWriter, r *http.Request, escaped []string) 
 	// What stores something makes the directories on its way. Tahoe makes them for
 	// every PUT and POST that it knows nothing else of.
 	making := r.Method == http.MethodPut && (t == "" || t == "uri" || t == "mkdir") ||
-		r.Method == http.MethodPost && (strings.HasPrefix(t, "mkdir") || t == "upload")
+		r.Method == http.MethodPost && slices.Contains([]string{"mkdir", "mkdir-with-children", "mkdir-immutable", "upload"}, t)
 	at, err := s.resolve(r.Context(), root, names, making)
 	if err != nil {
 		return err

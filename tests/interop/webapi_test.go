@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -289,6 +290,7 @@ var edits = []request{
 	{method: "POST", path: "/uri/{DIR}/d1?t=mkdir-with-children&name=d3", body: `{"x": ["filenode", {"ro_uri": "{CHK}"}]}`, compare: sameText},
 	{method: "POST", path: "/uri/{DIR}/d1?t=mkdir-immutable&name=d2", body: `{}`, compare: sameText},
 	{method: "GET", path: "/uri/{DIR}/d1?t=json", compare: sameJSON},
+	{method: "POST", path: "/uri/{DIR}?t=mkdir-p&path=a/b", compare: sameText},
 	{method: "PUT", path: "/uri/{DIR}?t=mkdir", compare: sameText},
 	{method: "PUT", path: "/uri/{DIR}", body: "x", compare: sameText},
 	{method: "PUT", path: "/uri/{DIR}?t=uri", body: "{CHK}", otherwise: 400, why: faultOfOurs},
@@ -564,11 +566,37 @@ func sameAnswers(t *testing.T, ours, theirs *WebClient) {
 			}
 		}
 	}
+	sameFigures(t, ours, theirs)
 	if n := len(all); n < 240 {
 		t.Errorf("only %d requests", n)
 	}
 	if !slices.ContainsFunc(requests, func(r request) bool { return r.otherwise != 0 }) {
 		t.Error("nothing differs any more: drop the column")
+	}
+}
+
+// sameFigures compares what the two nodes tell of what they did: the keys that Tahoe
+// has for an operation of a type, and the names of its counters.
+func sameFigures(t *testing.T, ours, theirs *WebClient) {
+	keys := func(c *WebClient) map[string][]string {
+		var status struct{ Active, Recent []map[string]any }
+		if err := json.Unmarshal(c.Must(t, "GET", "/status?t=json", nil), &status); err != nil {
+			t.Fatal(err)
+		}
+		out := map[string][]string{}
+		for _, op := range append(status.Active, status.Recent...) {
+			out[op["type"].(string)] = slices.Sorted(maps.Keys(op))
+		}
+		var figures struct{ Counters map[string]any }
+		if err := json.Unmarshal(c.Must(t, "GET", "/statistics?t=json", nil), &figures); err != nil {
+			t.Fatal(err)
+		}
+		out["counters"] = slices.Sorted(maps.Keys(figures.Counters))
+		return out
+	}
+	a, b := keys(ours), keys(theirs)
+	if !reflect.DeepEqual(a, b) || len(a) != 6 {
+		t.Errorf("ours    %v\nTahoe's %v", a, b)
 	}
 }
 
