@@ -282,7 +282,13 @@ func (r *reader) end() error {
 }
 
 // writer puts a message together, in the shortest form.
-type writer struct{ out []byte }
+type writer struct {
+	out []byte
+	// large, when it is not 0, is from what size on bytes are not copied into out: what
+	// came before them and they themselves go to parts then.
+	large int
+	parts [][]byte
+}
 
 func (w *writer) head(major byte, arg uint64) {
 	major <<= 5
@@ -304,6 +310,10 @@ func (w *writer) uint(n uint64) { w.head(majorUint, n) }
 
 func (w *writer) bytes(b []byte) {
 	w.head(majorBytes, uint64(len(b)))
+	if w.large > 0 && len(b) >= w.large {
+		w.parts, w.out = append(w.parts, w.out, b), nil
+		return
+	}
 	w.out = append(w.out, b...)
 }
 

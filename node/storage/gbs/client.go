@@ -130,7 +130,8 @@ type call struct {
 	method, path string
 	secrets      map[secretKind][]byte
 	header       map[string]string
-	body         []byte // nil: none
+	body         []byte   // nil: none
+	pieces       [][]byte // or, of a large body, one after the other
 	// once says that the request must not be sent again unless none of it was sent.
 	once bool
 	// limit bounds the answer's body.
@@ -191,20 +192,31 @@ func (c *Client) exchange(ctx context.Context, q call, moved func(), try *attemp
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { try.reused = info.Reused },
 	})
-	var body io.Reader
+	pieces := q.pieces
 	if q.body != nil {
-		body = &progress{r: bytes.NewReader(q.body), moved: moved}
+		pieces = [][]byte{q.body}
+	}
+	whole := func() io.Reader {
+		var list []io.Reader
+		for _, p := range pieces {
+			list = append(list, bytes.NewReader(p))
+		}
+		return &progress{r: io.MultiReader(list...), moved: moved}
+	}
+	var body io.Reader
+	if pieces != nil {
+		body = whole()
 	}
 	r, err := http.NewRequestWithContext(ctx, q.method, c.base+q.path, body)
 	if err != nil {
 		return nil, err
 	}
-	if q.body != nil {
-		r.ContentLength = int64(len(q.body))
-		r.GetBody = func() (io.ReadCloser, error) {
-			return io.NopCloser(&progress{r: bytes.NewReader(q.body), moved: moved}), nil
+	if pieces != nil {
+		for _, p := range pieces {
+			r.ContentLength += int64(len(p))
 		}
-		if len(q.body) == 0 {
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(whole()), nil }
+		if r.ContentLength == 0 {
 			r.Body = http.NoBody
 		}
 	}
@@ -472,7 +484,7 @@ func (c *Client) ReadTestWrite(ctx context.Context, si caps.StorageIndex, secret
 	a, err := c.do(ctx, call{
 		method: "POST", path: "mutable/" + si.Text() + "/read-test-write", secrets: headers,
 		header: map[string]string{"Content-Type": cborType},
-		body:   readTestWrite{tw, read}.encode(),
+		pieces: readTestWrite{tw, read}.pieces(),
 		once:   true,
 		limit:  limit, want: cborType,
 	})

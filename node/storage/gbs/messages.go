@@ -241,18 +241,14 @@ type readTestWrite struct {
 	Read   []storage.ReadVector
 }
 
-func (q readTestWrite) encode() []byte {
-	size := 64
-	for _, t := range q.Shares {
-		size += 64
-		for _, v := range t.Test {
-			size += 64 + len(v.Specimen)
-		}
-		for _, v := range t.Write {
-			size += 64 + len(v.Data)
-		}
-	}
-	w := &writer{make([]byte, 0, size+64*len(q.Read))}
+func (q readTestWrite) encode() []byte { return slices.Concat(q.pieces()...) }
+
+// largePiece is from what size on what is written is sent from where it stands.
+const largePiece = 64 << 10
+
+// pieces are the message without a copy of large data.
+func (q readTestWrite) pieces() [][]byte {
+	w := &writer{large: largePiece}
 	w.head(majorMap, 2)
 	w.text("test-write-vectors")
 	w.head(majorMap, uint64(len(q.Shares)))
@@ -296,7 +292,7 @@ func (q readTestWrite) encode() []byte {
 		w.text("size")
 		w.uint(v.Size)
 	}
-	return w.out
+	return append(w.parts, w.out)
 }
 
 func readReadTestWrite(r *reader) (readTestWrite, error) { return r.readTestWrite(maxWrites) }
@@ -383,7 +379,7 @@ func (a readTestWriteResult) encode() []byte {
 			size += 16 + len(p)
 		}
 	}
-	w := &writer{make([]byte, 0, size)}
+	w := &writer{out: make([]byte, 0, size)}
 	w.head(majorMap, 2)
 	w.text("success")
 	w.bool(a.Success)

@@ -117,6 +117,30 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// TestLargeWritesAreNotCopied: they are sent from where they stand, between the pieces
+// around them, and the message is the same.
+func TestLargeWritesAreNotCopied(t *testing.T) {
+	large := bytes.Repeat([]byte("large "), largePiece/6+1)
+	n := uint64(1)
+	q := readTestWrite{map[int]storage.TestWrite{
+		0: {Write: []storage.WriteVector{{Data: []byte("head")}, {Offset: 4, Data: large}, {Offset: 9, Data: []byte("tail")}}, NewLength: &n},
+		1: {Write: []storage.WriteVector{{Data: large}, {Offset: 5, Data: large}}},
+	}, []storage.ReadVector{{Size: 57}}}
+	pieces := q.pieces()
+	same := 0
+	for _, p := range pieces {
+		if len(p) == len(large) && &p[0] == &large[0] {
+			same++
+		}
+	}
+	if same != 3 || len(pieces) != 7 {
+		t.Errorf("%d pieces, %d of them without a copy", len(pieces), same)
+	}
+	if got, err := decode(q.encode(), readReadTestWrite); err != nil || !reflect.DeepEqual(got, q) {
+		t.Errorf("decodes differently: %v", err)
+	}
+}
+
 // TestManyWrites: they are counted over all shares.
 func TestManyWrites(t *testing.T) {
 	for _, c := range []struct {
