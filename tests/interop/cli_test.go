@@ -101,6 +101,7 @@ var cliSteps = []struct {
 
 	{"put big w:big", 0},
 	{"put tree/one", 0},
+	{"put - w:empty", 0},
 	{"put --mutable big w:sub/mut", 0},
 	{"put --format=mdmf tree/one w:mdmf", 0},
 	{"put --mutable --private-key-path=key.pem tree/one keyed", 0},
@@ -122,6 +123,7 @@ var cliSteps = []struct {
 	{"ls --uri --readonly-uri w:sub/", 0},
 	{"ls w:big", 0},
 	{"ls lit:", 0},
+	{"ls --dir-cap=URI:DIR2-LIT:", 0},
 	{"ls w:nothing", 3},
 
 	{"get w:big got", 0},

@@ -126,7 +126,7 @@ func (e *env) walk(ctx context.Context, path string, raw bool, each func(line []
 	case failed != nil:
 		// What went wrong, without what the node's program was doing then.
 		what, _, _ := strings.Cut(strings.Join(failed, "\n"), "\nTraceback")
-		return ui.Fail(ui.ExitFailed, "what was listed before is as it was said", errors.New(redactCaps(what)))
+		return ui.Fail(ui.ExitFailed, "what was said before that holds", errors.New(redactCaps(what)))
 	}
 	return nil
 }

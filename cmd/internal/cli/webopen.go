@@ -2,12 +2,12 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"html"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	cli "github.com/urfave/cli/v2"
 
@@ -70,17 +70,37 @@ func (e *env) webopen(ctx context.Context, o webopenOptions) error {
 		}
 		address = page
 	}
-	name, args := opener(runtime.GOOS, address)
-	cmd := exec.CommandContext(ctx, name, args...)
-	if err := cmd.Run(); err != nil {
-		var missing *exec.Error
-		if errors.As(err, &missing) {
-			err = fmt.Errorf("there is no %s here that could open a browser", name)
-		}
+	return openBrowser(ctx, address)
+}
+
+// openBrowser has the system open a file or an address. The program that does it may
+// become the browser itself: it is left alone when it does not end at once.
+func openBrowser(ctx context.Context, what string) error {
+	name, args := opener(runtime.GOOS, what)
+	cmd := exec.Command(name, args...)
+	ownSession(cmd) // Ctrl-C here is not for the browser
+	failed := func(err error) error {
 		return ui.Fail(ui.ExitFailed, "--json prints the address, for any browser on this machine", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return failed(fmt.Errorf("there is no %s here that could open a browser", name))
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }() // outlived by a browser
+	select {
+	case err := <-ended:
+		if err != nil {
+			return failed(fmt.Errorf("%s: %w", name, err))
+		}
+	case <-time.After(browserTime):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	return nil
 }
+
+// browserTime is how long the opening of a browser may take to fail.
+const browserTime = 30 * time.Second
 
 // opener is the command with which a system opens a file or an address.
 func opener(system, what string) (string, []string) {
