@@ -27,11 +27,12 @@ func (e *env) cpCommand() *cli.Command {
 	return e.onGrid(&cli.Command{
 		Name: "cp", Usage: "copy files and directories between this machine and the grid, or within either",
 		ArgsUsage: "FROM... TO",
-		Description: "An argument without a colon is on this machine (write ./a:b for a file's name with one).\n" +
+		Description: "ALIAS:PATH, CAP and CAP/PATH are on the grid; an argument without a colon is on this machine (write ./a:b for\n" +
+			"a file's name with one).\n" +
 			"A directory with a name is copied as that directory: below TO, which is made when it is not there. One without\n" +
 			"(a bare capability, or ALIAS:) stands for what is in it. Immutable files on the grid are linked, not moved;\n" +
 			"mutable ones become immutable, but what is there and mutable is changed in place.\n" +
-			"What cannot be copied, for its name or its kind, is left out and told of at the end, with exit code 1.\n" + places,
+			"What cannot be copied, for its name or its kind, is left out and told of at the end, with exit code 1.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "recursive", Aliases: []string{"r"}, Usage: "copy directories with all that they hold"},
 			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "say what is copied"},

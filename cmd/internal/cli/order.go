@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"strings"
 
 	cli "github.com/urfave/cli/v2"
@@ -34,8 +35,10 @@ func flagsFirst(app *cli.App, args []string) []string {
 				kept = append(kept, a)
 				continue
 			}
-			moved = append(moved, a)
-			if !strings.Contains(a, "=") && wantsValue(flags, strings.TrimLeft(a, "-")) && i+1 < len(rest) {
+			parts := unbundle(flags, a)
+			moved = append(moved, parts...)
+			last := parts[len(parts)-1]
+			if strings.HasPrefix(last, "-") && !strings.Contains(last, "=") && wantsValue(flags, strings.TrimLeft(last, "-")) && i+1 < len(rest) {
 				i++
 				moved = append(moved, rest[i])
 			}
@@ -47,6 +50,32 @@ func flagsFirst(app *cli.App, args []string) []string {
 		out = append(out, verb.Name)
 		rest, flags, commands = rest[i:], verb.Flags, verb.Subcommands
 	}
+}
+
+// unbundle takes "-rv" apart, as Tahoe does, and "-dDIR"; what is no bundle of known
+// short flags stays as it is.
+func unbundle(flags []cli.Flag, a string) []string {
+	if len(a) < 3 || a[1] == '-' || strings.Contains(a, "=") || known(flags, a[1:]) {
+		return []string{a}
+	}
+	var parts []string
+	for i, letter := range a[1:] {
+		name := string(letter)
+		if !known(flags, name) {
+			return []string{a}
+		}
+		parts = append(parts, "-"+name)
+		if value := a[1+i+len(name):]; wantsValue(flags, name) && value != "" {
+			// Together, or a value that begins with a dash would be a flag.
+			parts[len(parts)-1] += "=" + value
+			break
+		}
+	}
+	return parts
+}
+
+func known(flags []cli.Flag, name string) bool {
+	return slices.ContainsFunc(flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
 }
 
 func find(commands []*cli.Command, name string) *cli.Command {
