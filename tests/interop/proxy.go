@@ -162,3 +162,33 @@ func (p *Proxy) Cut() {
 		c.Close()
 	}
 }
+
+// StandStill starts a program that sends to servers, and returns when limit bytes have
+// come for each of them and no more goes to any. GoOn, to be called once, lets the lines
+// carry on.
+func StandStill(t testing.TB, proxies []*Proxy, limit int64, start func() *Process) (run *Process, goOn func()) {
+	t.Helper()
+	var all sync.WaitGroup
+	stand := make(chan struct{})
+	for _, p := range proxies {
+		all.Add(1)
+		p.Watch(true, limit, func() {
+			all.Done()
+			<-stand
+		})
+	}
+	run = start()
+	reached := make(chan struct{})
+	go func() { // ends when all have got so far
+		all.Wait()
+		close(reached)
+	}()
+	select {
+	case <-reached:
+	case <-run.Done():
+		t.Fatalf("it ended before %d bytes had come for each server: %s", limit, run.Output())
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("not each server was sent %d bytes", limit)
+	}
+	return run, func() { close(stand) }
+}

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 )
@@ -38,11 +37,6 @@ func TestUploadsToTahoesServersResume(t *testing.T) {
 	}
 	Together(t, start...)
 	ours, theirs := startClients(t, in.FURL, k, n, n, n)
-	watch := func(limit int64, reached func()) {
-		for _, p := range proxies {
-			p.Watch(true, limit, reached)
-		}
-	}
 	for i, restarted := range []int{0, 1} { // servers
 		what := fmt.Sprintf("%d servers restarted", restarted)
 		data := body(uint64(200+i), size)
@@ -50,26 +44,7 @@ func TestUploadsToTahoesServersResume(t *testing.T) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		var all sync.WaitGroup
-		all.Add(n)
-		stand := make(chan struct{})
-		watch(share/2, func() {
-			all.Done()
-			<-stand
-		})
-		put := Start(t, Warren(t), "-d", ours.Dir, "put", file)
-		half := make(chan struct{})
-		go func() { // ends when all have got so far
-			all.Wait()
-			close(half)
-		}()
-		select {
-		case <-half:
-		case <-put.Done():
-			t.Fatalf("%s: put ended: %s", what, put.Output())
-		case <-time.After(2 * time.Minute):
-			t.Fatalf("%s: the servers did not get half of it", what)
-		}
+		put, goOn := StandStill(t, proxies, share/2, func() *Process { return Start(t, Warren(t), "-d", ours.Dir, "put", file) })
 		ours.Process.Kill()
 		<-put.Done()
 		for s := range n {
@@ -78,13 +53,15 @@ func TestUploadsToTahoesServersResume(t *testing.T) {
 				t.Fatalf("%s: server %d is about to take the shares %v, %v", what, s, shares, err)
 			}
 		}
-		close(stand)
+		goOn()
 		for s := range restarted {
 			runs[s].Stop(time.Minute) // Tahoe ends by the signal
 			runs[s] = runNode(t, Tahoe(t), dirs[s])
 		}
 		ours = RunClient(t, Warren(t), ours.Dir, n)
-		watch(0, nil)
+		for _, p := range proxies {
+			p.Watch(true, 0, nil)
+		}
 		out := Run(t, 2*time.Minute, Warren(t), "-d", ours.Dir, "put", "--json", file)
 		var told struct {
 			Cap       string

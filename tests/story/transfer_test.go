@@ -37,6 +37,17 @@ func proxies(t testing.TB, servers int) (*house, []*proxy) {
 	return h, all
 }
 
+// storedOn is a house with servers behind proxies, and a client of them that has stored
+// a file as 2 of 4 shares.
+func storedOn(t testing.TB, servers, size int) (h *house, grid []*proxy, client *node, s stored, data []byte) {
+	t.Helper()
+	h, grid = proxies(t, servers)
+	client = h.client(t, "client", 2, 3, 4)
+	data = noise(t, h.path("file"), 1, size)
+	client.json(t, &s, "put", h.path("file"))
+	return h, grid, client, s, data
+}
+
 // passedUp is what went to all the servers since Watch.
 func passedUp(grid []*proxy) (total int64) {
 	for _, p := range grid {
@@ -159,34 +170,17 @@ func TestServersKilledDuringTransfers(t *testing.T) {
 func TestPutThatBrokeOff(t *testing.T) {
 	t.Parallel()
 	h, grid := proxies(t, 4)
+	var lines []*interop.Proxy
+	for _, p := range grid {
+		lines = append(lines, p.Proxy)
+	}
 	client := h.client(t, "client", 2, 4, 4)
 	const size = 6 << 20
 	for i, way := range []string{"Ctrl-C", "put killed", "node killed"} {
 		file := h.path("file")
 		data := noise(t, file, byte(i), size)
 		// Every server gets half of its share, then the line stands still.
-		var all sync.WaitGroup
-		stand := make(chan struct{})
-		for _, p := range grid {
-			all.Add(1)
-			p.Watch(true, size/2/2, func() {
-				all.Done()
-				<-stand
-			})
-		}
-		put := h.spawn("-d", client.dir, "put", file)
-		half := make(chan struct{})
-		go func() { // ends when all have got so far
-			all.Wait()
-			close(half)
-		}()
-		select {
-		case <-half:
-		case <-put.Done():
-			t.Fatalf("%s: put ended: %s", way, put.Output())
-		case <-time.After(2 * time.Minute):
-			t.Fatalf("%s: the servers did not get half of it", way)
-		}
+		put, goOn := interop.StandStill(t, lines, size/2/2, func() *interop.Process { return h.spawn("-d", client.dir, "put", file) })
 		switch way {
 		case "Ctrl-C":
 			put.Stop(time.Minute)
@@ -211,7 +205,7 @@ func TestPutThatBrokeOff(t *testing.T) {
 		}
 		var s stored
 		client.json(t, &s, "put", file)
-		close(stand) // not before: the first must not go on, should the node hear late of its end
+		goOn() // not before: the first must not go on, should the node hear late of its end
 		if s.Happiness != 4 || s.Pushed != 4 || s.Resumed < size/2 {
 			t.Errorf("%s: %+v", way, s)
 		}
@@ -258,12 +252,8 @@ func TestPutThatBrokeOff(t *testing.T) {
 // Of five servers one sends and takes a byte a second, and one says nothing at all.
 func TestServersThatAreSlowOrMute(t *testing.T) {
 	t.Parallel()
-	h, grid := proxies(t, 6)
-	client := h.client(t, "client", 2, 3, 4)
 	const size = 2 << 20
-	data := noise(t, h.path("file"), 1, size)
-	var s stored
-	client.json(t, &s, "put", h.path("file"))
+	h, grid, client, s, data := storedOn(t, 6, size)
 	// Two of those that hold a share.
 	var slow []*proxy
 	for _, p := range grid {
@@ -299,12 +289,8 @@ func TestServersThatAreSlowOrMute(t *testing.T) {
 // When no server says anything there is an error, and neither capability nor file.
 func TestServersThatAreAllMute(t *testing.T) {
 	t.Parallel()
-	h, grid := proxies(t, 4)
-	client := h.client(t, "client", 2, 3, 4)
 	const size = 2 << 20
-	noise(t, h.path("file"), 1, size)
-	var s stored
-	client.json(t, &s, "put", h.path("file"))
+	h, grid, client, s, _ := storedOn(t, 4, size)
 	for _, p := range grid {
 		p.Set(interop.Mute)
 		p.Cut()
