@@ -21,8 +21,8 @@ import (
 
 // hugeSize is the file of TestHugeFiles, unless WARREN_BYTES says another size:
 // WARREN_BYTES=4617089843 (4.3 GiB) and WARREN_BYTES=13958643712 (13 GiB) are what the
-// test is for. They need three times the size below TMPDIR, some minutes a GiB, mostly
-// Tahoe's, and -timeout=2h.
+// test is for. They need three times the size below TMPDIR, some two minutes a GiB, half
+// of them Tahoe's, and -timeout=2h.
 const hugeSize = 40<<20 + 123
 
 // stream is bytes that can be made from any place on, and never are in memory or on
@@ -50,7 +50,8 @@ func (zeros) Read(p []byte) (int, error) {
 
 // TestHugeFiles has our node store a file on Tahoe's server, and Tahoe's node one on
 // ours, as one share, which beyond 4 GiB has layout version 2; both read ranges of it,
-// ours all of it, and the other's put gives the same capability.
+// ours all of it, and the other's put gives the same capability. Our node's memory does
+// not grow with the file.
 func TestHugeFiles(t *testing.T) {
 	NeedPeers(t)
 	t.Parallel()
@@ -118,6 +119,11 @@ func TestHugeFiles(t *testing.T) {
 			}
 			timed("our get", func() { getStream(t, ours, cap, s) })
 			put(!c.oursStores, 1)
+			peak := ours.Process.PeakMemory()
+			t.Logf("our node had %d MiB at most", peak>>20)
+			if peak > (64+16)<<20 {
+				t.Errorf("our node had %d MiB", peak>>20)
+			}
 		})
 	}
 }
