@@ -42,7 +42,6 @@ type Folder struct {
 	collective Version
 	personal   Version // of ours, when it was last compared
 	ownName    bool    // our entry was there at the last look
-	unsettled  error   // why our Personal directory could not be made yet
 	bad        map[remote.Cap]error
 	stat       statusState
 	recheck    map[string]time.Time // paths to look at again, and since when
@@ -51,7 +50,7 @@ type Folder struct {
 	unwatch    context.CancelFunc // ends the watching of the directory; nil: not yet
 	missed     bool               // publish left a path out because somebody worked on it
 
-	wakeScan, wakePush, wakePoll chan struct{}
+	wakeScan, wakePush, wakePoll, wakeLink chan struct{}
 }
 
 func newFolder(o Options, db *state.DB, cfg state.Folder) *Folder {
@@ -62,7 +61,7 @@ func newFolder(o Options, db *state.DB, cfg state.Folder) *Folder {
 		key:   ed25519.NewKeyFromSeed(cfg.Seed),
 		peers: map[string]*peer{}, bad: map[remote.Cap]error{}, recheck: map[string]time.Time{},
 		stat:     newStatusState(),
-		wakeScan: make(chan struct{}, 1), wakePush: make(chan struct{}, 1), wakePoll: make(chan struct{}, 1),
+		wakeScan: make(chan struct{}, 1), wakePush: make(chan struct{}, 1), wakePoll: make(chan struct{}, 1), wakeLink: make(chan struct{}, 1),
 	}
 }
 
@@ -160,6 +159,7 @@ func (f *Folder) Run(ctx context.Context) error {
 	wg.Go(func() { f.scanLoop(ctx, events) })
 	wg.Go(func() { f.pushLoop(ctx) })
 	wg.Go(func() { f.pollLoop(ctx) })
+	wg.Go(func() { f.linkLoop(ctx) })
 	wg.Wait()
 	f.mu.Lock()
 	f.running = false
@@ -320,6 +320,21 @@ func (f *Folder) pollLoop(ctx context.Context) {
 		f.poll(ctx)
 		if !f.wait(ctx, f.pollInterval(), f.wakePoll) {
 			return
+		}
+	}
+}
+
+// linkLoop makes us a participant and publishes what polls took over, after each
+// poll that reached the grid.
+func (f *Folder) linkLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.wakeLink:
+		}
+		if err := f.publish(ctx); err != nil && ctx.Err() == nil {
+			f.setWaiting(err)
 		}
 	}
 }

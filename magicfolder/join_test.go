@@ -1,9 +1,12 @@
 package magicfolder
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A newcomer who joins while too few servers take shares gets the files all the
@@ -62,5 +65,56 @@ func TestJoinOfWhatIsNoFolder(t *testing.T) {
 	}
 	if len(entries) != 0 {
 		t.Errorf("%d entries were left in it", len(entries))
+	}
+}
+
+// A newcomer's write that hangs, its entry's or later its own directory's, keeps
+// nobody's files from it.
+func TestReadingBesideAWriteThatHangs(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice", true)
+	a.write("f", "for everybody")
+	a.scan()
+	a.poll()
+	b := w.add("bob", true)
+	release := make(chan struct{})
+	b.client.Fail = func(op string) error {
+		if op == "Update" {
+			<-release
+		}
+		return nil
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { // ends below, with ctx
+		b.f.Run(ctx)
+		close(ended)
+	}()
+	defer func() { stop(); <-ended }()
+	until := func(what string, cond func() bool) {
+		t.Helper()
+		for limit := time.Now().Add(time.Minute); !cond(); time.Sleep(time.Millisecond) {
+			if time.Now().After(limit) {
+				close(release)
+				t.Fatalf("%s: %+v", what, b.f.Status())
+			}
+		}
+	}
+	until("the first file", func() bool { return slices.Contains(b.mem.Files(), "f") })
+	a.write("g", "a later one")
+	a.scan()
+	poke(b.f.wakePoll)
+	until("a file written meanwhile", func() bool { return slices.Contains(b.mem.Files(), "g") })
+	if st := b.f.Status(); st.State == StateCurrent {
+		t.Errorf("state %q before it is a participant", st.State)
+	}
+	close(release)
+	until("its own entry", func() bool {
+		poke(b.f.wakePoll)
+		return b.f.Status().State == StateCurrent
+	})
+	a.poll()
+	if n := len(a.f.Status().Participants); n != 2 {
+		t.Errorf("%d participants", n)
 	}
 }

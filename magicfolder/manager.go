@@ -272,7 +272,7 @@ func (m *Manager) enter(ctx context.Context, cfg state.Folder) (*Folder, error) 
 	if err != nil {
 		return nil, err
 	}
-	if err := f.refresh(ctx); err != nil {
+	if err := f.enrol(ctx); err != nil {
 		m.opt.Logger.Warn("not enrolled yet", "folder", cfg.Name, "error", err.Error())
 	}
 	return f, nil

@@ -2,6 +2,7 @@ package magicfolder
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,13 +34,17 @@ func checkRemotePath(relpath string) error {
 	return nil
 }
 
-// poll asks the grid for changes, applies them and links the outcome.
+// poll asks the grid for changes and applies them. What comes of it is linked
+// beside, by linkLoop: a write that hangs holds up no reading.
 func (f *Folder) poll(ctx context.Context) error {
 	f.pollMu.Lock()
 	defer f.pollMu.Unlock()
 	err := f.pollOnce(ctx)
 	if ctx.Err() == nil {
 		f.setPolled(err)
+	}
+	if err == nil {
+		poke(f.wakeLink)
 	}
 	return err
 }
@@ -92,17 +97,7 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 		})
 	}
 	err = g.Wait()
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		return err
-	}
-	if err := f.publish(ctx); err != nil {
-		f.setWaiting(err)
-		return err
-	}
-	return nil
+	return cmp.Or(ctx.Err(), err)
 }
 
 // reconcile brings our version of a path and the given versions of others

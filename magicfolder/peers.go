@@ -46,23 +46,20 @@ var errTooLarge = errors.New("its directory is too large")
 
 // refresh reads the Collective and every Personal directory that has changed.
 // It returns an error when the Collective cannot be read; a participant whose
-// directory cannot be read keeps its last known heads and an error.
+// directory cannot be read keeps its last known heads and an error. It writes
+// nothing: a newcomer gets the files while its own entry still waits.
 func (f *Folder) refresh(ctx context.Context) error {
 	f.freshMu.Lock()
 	defer f.freshMu.Unlock()
-	// Without a directory of our own we can still read what others wrote: a
-	// newcomer gets the files while too few servers are there to take new ones.
-	unsettled := f.settleIn(ctx)
-	cfg := f.config()
-	v, err := f.opt.Grid.Version(ctx, cfg.Collective)
+	v, err := f.opt.Grid.Version(ctx, f.config().Collective)
 	if err != nil {
 		return fmt.Errorf("asking for the Collective: %w", err)
 	}
 	f.mu.Lock()
-	fresh := f.collective != "" && f.collective == v && f.ownName
+	fresh := f.collective != "" && f.collective == v
 	f.mu.Unlock()
 	if !fresh {
-		if err := f.readCollective(ctx); err != nil {
+		if _, err := f.readCollective(ctx); err != nil {
 			return err
 		}
 	}
@@ -80,13 +77,57 @@ func (f *Folder) refresh(ctx context.Context) error {
 			return nil
 		})
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
+	return g.Wait()
+}
+
+// enrol makes us a participant, or one again.
+func (f *Folder) enrol(ctx context.Context) error {
+	f.linkMu.Lock()
+	defer f.linkMu.Unlock()
+	return f.enter(ctx)
+}
+
+// enter sees to it that our entry stands in the Collective: when we are new, or
+// when it is missing, since another newcomer's program may have lost it. f.linkMu
+// is held.
+func (f *Folder) enter(ctx context.Context) error {
 	f.mu.Lock()
-	f.unsettled = unsettled
+	inside := f.cfg.Enrolled && (f.ownName || f.collective == "")
 	f.mu.Unlock()
-	return nil
+	if inside {
+		return nil
+	}
+	if err := f.settleIn(ctx); err != nil {
+		return fmt.Errorf("waiting to enter the folder: %w", err)
+	}
+	for range 20 {
+		names, err := f.lookIn(ctx)
+		if err != nil {
+			return fmt.Errorf("waiting to enter the folder: %w", err)
+		}
+		f.mu.Lock()
+		cfg, inside := f.cfg, f.ownName
+		f.mu.Unlock()
+		if inside {
+			return nil
+		}
+		if !f.opt.Grid.Writable(cfg.Collective) {
+			const why = "we are not in the folder's Collective and cannot write to it"
+			f.alarm("enrol", why)
+			if cfg.Enrolled {
+				return nil
+			}
+			return errors.New(why)
+		}
+		name := freeName(cfg.Author, func(n string) bool { return names[n] })
+		err = f.opt.Grid.Update(ctx, cfg.Collective, []Change{{
+			Entry: Entry{Name: name, Read: cfg.Readcap}, Absent: true}})
+		if err != nil && !errors.Is(err, ErrExists) {
+			return fmt.Errorf("entering the Collective: %w", err)
+		}
+		// Read it back: only what stands there counts.
+	}
+	return errors.New("our entry in the Collective does not stand")
 }
 
 // settleIn makes our Personal directory, if there is none yet: Join makes none.
@@ -108,19 +149,6 @@ func (f *Folder) settleIn(ctx context.Context) error {
 	return nil
 }
 
-// waitsToEnter says why we are no participant yet, nil when we can be one.
-func (f *Folder) waitsToEnter() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.cfg.Personal != "" {
-		return nil
-	}
-	if f.unsettled == nil {
-		return errors.New("waiting to enter the folder")
-	}
-	return fmt.Errorf("waiting to enter the folder: %w", f.unsettled)
-}
-
 func (f *Folder) allPeers() []*peer {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -132,42 +160,32 @@ func (f *Folder) allPeers() []*peer {
 	return out
 }
 
-// readCollective brings the list of participants up to date and puts our own
-// entry back when it is missing: another newcomer's program may have lost it.
-func (f *Folder) readCollective(ctx context.Context) error {
+// lookIn is readCollective for those who do not refresh.
+func (f *Folder) lookIn(ctx context.Context) (names map[string]bool, err error) {
+	f.freshMu.Lock()
+	defer f.freshMu.Unlock()
+	return f.readCollective(ctx)
+}
+
+// readCollective brings the list of participants up to date and gives the keys of
+// all names that stand there. f.freshMu is held.
+func (f *Folder) readCollective(ctx context.Context) (names map[string]bool, err error) {
 	cfg := f.config()
-	for range 20 {
-		entries, v, err := f.opt.Grid.List(ctx, cfg.Collective)
-		if err != nil {
-			return fmt.Errorf("reading the Collective: %w", err)
-		}
-		if err := f.checkModel(ctx, entries); err != nil {
-			return err
-		}
-		if !cfg.Enrolled && !slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == snapshot.MetadataName }) {
-			return ErrNotCollective // and we leave no entry in what is none
-		}
-		own := f.takeCollective(entries)
-		if own != "" || cfg.Personal == "" {
-			return f.enrolledAs(own, v)
-		}
-		if !f.opt.Grid.Writable(cfg.Collective) {
-			f.alarm("enrol", "we are not in the folder's Collective and cannot write to it")
-			return f.enrolledAs("", v)
-		}
-		taken := map[string]bool{}
-		for _, e := range entries {
-			taken[snapshot.Key(e.Name)] = true
-		}
-		name := freeName(cfg.Author, func(n string) bool { return taken[n] })
-		err = f.opt.Grid.Update(ctx, cfg.Collective, []Change{{
-			Entry: Entry{Name: name, Read: cfg.Readcap}, Absent: true}})
-		if err != nil && !errors.Is(err, ErrExists) {
-			return fmt.Errorf("entering the Collective: %w", err)
-		}
-		// Read it back: only what stands there counts.
+	entries, v, err := f.opt.Grid.List(ctx, cfg.Collective)
+	if err != nil {
+		return nil, fmt.Errorf("reading the Collective: %w", err)
 	}
-	return errors.New("our entry in the Collective does not stand")
+	if err := f.checkModel(ctx, entries); err != nil {
+		return nil, err
+	}
+	if !cfg.Enrolled && !slices.ContainsFunc(entries, func(e Entry) bool { return e.Name == snapshot.MetadataName }) {
+		return nil, ErrNotCollective // and we leave no entry in what is none
+	}
+	names = map[string]bool{}
+	for _, e := range entries {
+		names[snapshot.Key(e.Name)] = true
+	}
+	return names, f.enrolledAs(f.takeCollective(entries), v)
 }
 
 // checkModel refuses a data model that is not version 1. A missing @metadata is

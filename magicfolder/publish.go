@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,16 +29,8 @@ type link struct {
 func (f *Folder) publish(ctx context.Context) error {
 	f.linkMu.Lock()
 	defer f.linkMu.Unlock()
-	if !f.config().Enrolled {
-		if err := f.refresh(ctx); err != nil {
-			return err
-		}
-		if err := f.waitsToEnter(); err != nil {
-			return err
-		}
-		if !f.config().Enrolled {
-			return errors.New("we are no participant yet")
-		}
+	if err := f.enter(ctx); err != nil {
+		return err
 	}
 	links, err := f.links()
 	if err != nil || len(links) == 0 {
@@ -297,7 +288,9 @@ func (f *Folder) linked(ready []link) error {
 // brings the records in line: a crash may have separated the two, and what we
 // wrote must stand.
 func (f *Folder) compareOwn(ctx context.Context) error {
-	f.linkMu.Lock()
+	if !f.linkMu.TryLock() {
+		return nil // it is being written: the next poll compares
+	}
 	defer f.linkMu.Unlock()
 	cfg := f.config()
 	if cfg.Personal == "" {

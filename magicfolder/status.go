@@ -321,7 +321,8 @@ func (f *Folder) Status() Status {
 		st.Notes = append(st.Notes, FileStatus{Path: fsys.Printable(p), Message: why})
 	}
 	st.Alarms = slices.AppendSeq(st.Alarms, maps.Values(s.alarms))
-	if f.cfg.Enrolled {
+	enrolled := f.cfg.Enrolled
+	if enrolled {
 		st.Participants = append(st.Participants, ParticipantStatus{Name: f.cfg.Author, Self: true})
 	}
 	todo := map[string]Cap{}
@@ -403,6 +404,9 @@ func (f *Folder) Status() Status {
 	}
 	slices.SortFunc(st.Participants, func(a, b ParticipantStatus) int { return strings.Compare(a.Name, b.Name) })
 	left := st.ToUpload.Files + st.ToDownload.Files + st.ToLink + st.Changing - stuck
+	if !enrolled {
+		left++ // to enter the folder
+	}
 	st.State, st.Reason = f.summary(st, s, now, left, err)
 	st.Reason = fsys.Printable(st.Reason)
 	return st

@@ -40,15 +40,9 @@ func TestSimultaneous(t *testing.T) {
 	}
 }
 
-// A peer that comes back after losing its connection unnoticed replaces it.
-func TestReplacesDeadConnection(t *testing.T) {
-	slave, master := ordered(t)
-	server := listening(t, master, nil)
-	f := server.Register(echo(), "s")
-	client := newTub(t, slave, nil)
-	first := reference(t, client, f)
-	// The client forgets its connection without the server noticing. The attempt that
-	// made it must be over: who comes during it gets its outcome.
+// forget has a client lose its connection without the server noticing. The attempt that
+// made it is over then: who comes during one gets its outcome.
+func forget(client, server *Tub) {
 	client.mu.Lock()
 	made := client.attempts[server.ID()]
 	client.mu.Unlock()
@@ -56,8 +50,18 @@ func TestReplacesDeadConnection(t *testing.T) {
 		<-made.done
 	}
 	client.mu.Lock()
+	defer client.mu.Unlock()
 	delete(client.connections, server.ID())
-	client.mu.Unlock()
+}
+
+// A peer that comes back after losing its connection unnoticed replaces it.
+func TestReplacesDeadConnection(t *testing.T) {
+	slave, master := ordered(t)
+	server := listening(t, master, nil)
+	f := server.Register(echo(), "s")
+	client := newTub(t, slave, nil)
+	first := reference(t, client, f)
+	forget(client, server)
 	second := reference(t, client, f)
 	<-first.Done()
 	if _, err := second.Call(deadline(t), "echo", Args{}); err != nil {
@@ -79,14 +83,8 @@ func TestLostDecision(t *testing.T) {
 	f := server.Register(echo(), "s")
 	client := newTub(t, slave, nil)
 	first := reference(t, client, f)
+	forget(client, server)
 	client.mu.Lock()
-	made := client.attempts[server.ID()]
-	client.mu.Unlock()
-	if made != nil {
-		<-made.done
-	}
-	client.mu.Lock()
-	delete(client.connections, server.ID())
 	delete(client.lastHeard, server.ID())
 	client.mu.Unlock()
 	server.mu.Lock()

@@ -39,6 +39,9 @@ type Options struct {
 	ProbeTimeout time.Duration
 	// MinBackoff and MaxBackoff bound the pause between tries: 1 s and 60 s.
 	MinBackoff, MaxBackoff time.Duration
+	// Quiet is how long a connected server may take to answer such a query before it
+	// counts as away until it does: 15 s.
+	Quiet time.Duration
 	// Recheck is the pause between version queries to an idle connected server: 5 min.
 	Recheck time.Duration
 	Now     func() time.Time
@@ -83,6 +86,7 @@ func New(opts Options) *Grid {
 	setDefault(&opts.ProbeTimeout, time.Minute)
 	setDefault(&opts.MinBackoff, time.Second)
 	setDefault(&opts.MaxBackoff, time.Minute)
+	setDefault(&opts.Quiet, 15*time.Second)
 	setDefault(&opts.Recheck, 5*time.Minute)
 	if opts.Now == nil {
 		opts.Now = time.Now
@@ -218,6 +222,8 @@ func (g *Grid) probe(ctx context.Context, s *server, a Announced, ways []Candida
 	order := make([]int, 0, len(ways))
 	if s.connected {
 		order = append(order, s.way)
+		quiet := time.AfterFunc(g.opts.Quiet, func() { g.lost(s, "it does not answer") })
+		defer quiet.Stop()
 	}
 	g.mu.Unlock()
 	for i := range ways {
@@ -261,11 +267,26 @@ func (g *Grid) probe(ctx context.Context, s *server, a Announced, ways []Candida
 	g.mu.Lock()
 	s.problem = why
 	s.failures++
+	g.disconnect(s)
+	return false
+}
+
+// lost notes that a server which was connected answers nothing.
+func (g *Grid) lost(s *server, why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s.probing {
+		s.problem = why
+		g.disconnect(s)
+	}
+}
+
+// disconnect is called with g.mu held.
+func (g *Grid) disconnect(s *server) {
 	if s.connected {
 		s.connected, s.since = false, g.opts.Now()
 		g.broadcast()
 	}
-	return false
 }
 
 // suspect has a server that failed a call asked for its version at once.

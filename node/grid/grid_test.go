@@ -361,6 +361,33 @@ func TestIdleServersAreLeftAlone(t *testing.T) {
 	})
 }
 
+// A server that fell silent counts as away soon after a call failed, not when its
+// version query has run its whole time; it is back as soon as it answers.
+func TestSilentServer(t *testing.T) {
+	a := &fakeClient{up: true}
+	in(t, newWorld(map[string][]*fakeClient{"a": {a}}), func(t *testing.T, g *Grid) {
+		g.Announce(announced("a"))
+		if err := g.Wait(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		changed := g.Changed()
+		a.set(func(c *fakeClient) { c.hangs, c.fail = true, context.DeadlineExceeded })
+		began := time.Now()
+		g.Permuted(caps.StorageIndex{})[0].Client.ListShares(t.Context(), storage.Immutable, caps.StorageIndex{})
+		<-changed
+		if took := time.Since(began); took != g.opts.Quiet || g.Connected() != 0 {
+			t.Errorf("%d connected after %v", g.Connected(), took)
+		}
+		if s := status(t, g, "a"); !strings.Contains(s.Summary, "does not answer") {
+			t.Errorf("%+v", s)
+		}
+		a.set(func(c *fakeClient) { c.hangs, c.fail = false, nil })
+		if err := g.Wait(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 func TestWhichErrorsCastDoubt(t *testing.T) {
 	a := &fakeClient{up: true}
 	in(t, newWorld(map[string][]*fakeClient{"a": {a}}), func(t *testing.T, g *Grid) {
@@ -373,6 +400,8 @@ func TestWhichErrorsCastDoubt(t *testing.T) {
 		cancel()
 		late, cancel := context.WithDeadline(t.Context(), time.Now())
 		defer cancel()
+		outpaced, stop := context.WithCancelCause(t.Context())
+		stop(ErrOutpaced)
 		for _, c := range []struct {
 			ctx   context.Context
 			err   error
@@ -391,6 +420,7 @@ func TestWhichErrorsCastDoubt(t *testing.T) {
 			{t.Context(), storage.ErrMalformed, 0},
 			{gone, context.Canceled, 0},
 			{late, context.DeadlineExceeded, 1},
+			{outpaced, context.Canceled, 1},
 		} {
 			synctest.Wait()
 			before := a.count()

@@ -1,6 +1,9 @@
 package grid
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // Holdings says which share numbers each server (by ID) holds.
 type Holdings map[string]map[int]bool
@@ -31,7 +34,7 @@ func Happiness(h Holdings) int {
 		servers = append(servers, server)
 	}
 	slices.Sort(servers)
-	return len(match(servers, h, func(int) bool { return true }))
+	return len(match(servers, func(server string) []int { return slices.Collect(maps.Keys(h[server])) }))
 }
 
 // Place decides which server each of the shares 0..total-1 goes to (or stays
@@ -41,17 +44,26 @@ func Happiness(h Holdings) int {
 //
 // The order is that of Tahoe's specification: as many read-only servers as
 // possible keep a share of theirs, then as many writable ones as possible keep
-// one of theirs, then the remaining servers take the remaining shares, and what
-// is left over stays where it is or goes to the servers with least. The result
-// reaches the highest happiness there is, and for a file that nobody holds yet
-// it is Tahoe's placement: share i to server i modulo the number of servers.
+// one of theirs, then the remaining servers take the remaining shares, those that
+// nobody holds first, and what is left over stays where it is or goes to the servers
+// with least. So the result reaches the highest happiness there is, leaves no share
+// out, and has no more shares sent than these two need.
 //
-// Tahoe 1.20 departs from its specification where shares exist: its graph of
-// existing shares gives every server every other server's shares
-// (happiness_upload.py, _servermap_flow_graph), so that it moves shares that are
-// well placed and counts on read-only servers for shares that they do not have;
-// and it heaps all left-over shares on the servers that hold some already. We do
-// what the specification says.
+// For a file that nobody holds yet it is the placement of Tahoe 1.20: share i to
+// server i modulo the number of servers. But Tahoe keeps its servers in a Python set,
+// so that "server i" is another one in each of its processes; ours is the i-th in
+// permuted order, as the specification wishes.
+//
+// Where shares exist, Tahoe 1.20 departs from its specification (happiness_upload.py).
+// Its graph of existing shares gives every server every other server's shares
+// (_servermap_flow_graph), so that it sends shares that are well placed once more and
+// counts on read-only servers for shares that they do not have, which costs happiness; a
+// writable server all of whose shares are counted for read-only ones gets nothing
+// (share_placement, "new_peers.remove"); left-over shares are all heaped on the servers
+// that hold some already. And mostly its answer depends on the order of its sets and on
+// which server replied first. Where it does not, and nobody is passed over like that,
+// ours is the same, but that ties go to the earlier server and not to the lower id.
+// tests/interop/placement_test.go compares the two.
 func Place(writable, readonly []string, total int, held Holdings) map[int]string {
 	return PlaceExcept(writable, readonly, total, held, nil)
 }
@@ -60,91 +72,78 @@ func Place(writable, readonly []string, total int, held Holdings) map[int]string
 // one is in the way: barred says which. A share that no server can take is not in
 // the answer. With nothing barred it is Place.
 func PlaceExcept(writable, readonly []string, total int, held, barred Holdings) map[int]string {
-	placed := make(map[int]string, total)
+	all := slices.Concat(writable, readonly)
+	// One matching for both kinds, read-only servers first: who is paired stays paired.
+	placed := match(slices.Concat(readonly, writable), func(server string) []int { return held.shares(server, total) })
 	load := map[string]int{}
-	put := func(share int, server string) {
+	for _, server := range placed {
+		load[server]++
+	}
+	idle := slices.DeleteFunc(slices.Clone(writable), func(server string) bool { return load[server] > 0 })
+	var missing, spare []int // without a place yet: those that nobody holds, and the others
+	for share := range total {
+		switch _, done := placed[share]; {
+		case done:
+		case slices.ContainsFunc(all, func(server string) bool { return held[server][share] }):
+			spare = append(spare, share)
+		default:
+			missing = append(missing, share)
+		}
+	}
+	left := slices.Concat(missing, spare)
+	for share, server := range match(idle, func(server string) []int {
+		return slices.DeleteFunc(slices.Clone(left), func(share int) bool { return barred[server][share] })
+	}) {
 		placed[share] = server
 		load[server]++
 	}
-	free := func(share int) bool {
-		_, taken := placed[share]
-		return share >= 0 && share < total && !taken
-	}
-
-	for share, server := range match(readonly, held, free) {
-		put(share, server)
-	}
-	for share, server := range match(writable, held, free) {
-		put(share, server)
-	}
-	var idle []string
-	for _, server := range writable {
-		if load[server] == 0 {
-			idle = append(idle, server)
-		}
-	}
-	if len(barred) == 0 {
-		next := 0
-		for _, server := range idle {
-			for next < total && !free(next) {
-				next++
+	// least puts what has no place yet on the server with least of those that can have it.
+	least := func(shares []int, servers []string, can func(server string, share int) bool) {
+		for _, share := range shares {
+			if _, done := placed[share]; done {
+				continue
 			}
-			if next == total {
-				break
-			}
-			put(next, server)
-		}
-	} else {
-		able := Holdings{}
-		for _, server := range idle {
-			for share := range total {
-				if free(share) && !barred[server][share] {
-					able.Add(server, share)
-				}
-			}
-		}
-		for share, server := range match(idle, able, free) {
-			put(share, server)
-		}
-	}
-	for share := range total {
-		if !free(share) {
-			continue
-		}
-		best := ""
-		for _, server := range writable {
-			if held[server][share] && (best == "" || load[server] < load[best]) {
-				best = server
-			}
-		}
-		if best == "" {
-			for _, server := range writable {
-				if !barred[server][share] && (best == "" || load[server] < load[best]) {
+			best := ""
+			for _, server := range servers {
+				if can(server, share) && (best == "" || load[server] < load[best]) {
 					best = server
 				}
 			}
-		}
-		if best != "" {
-			put(share, best)
+			if best != "" {
+				placed[share] = best
+				load[best]++
+			}
 		}
 	}
+	// What stays comes first: where the rest goes depends on it.
+	least(spare, all, func(server string, share int) bool { return held[server][share] })
+	least(missing, writable, func(server string, share int) bool { return !barred[server][share] })
 	return placed
 }
 
-// match pairs as many of servers as possible with one allowed share each, of
-// those that they hold. Servers that come first are paired first, with their
-// lowest share if that costs nobody anything. The answer is by share.
-func match(servers []string, held Holdings, allowed func(int) bool) map[int]string {
-	edges := make(map[string][]int, len(servers))
-	for _, server := range servers {
-		var shares []int
-		for share := range held[server] {
-			if allowed(share) {
-				shares = append(shares, share)
-			}
+// shares is what server holds of the shares below total, in order.
+func (h Holdings) shares(server string, total int) []int {
+	var out []int
+	for share := range h[server] {
+		if share >= 0 && share < total {
+			out = append(out, share)
 		}
-		slices.Sort(shares)
-		edges[server] = shares
+	}
+	slices.Sort(out)
+	return out
+}
+
+// match pairs as many servers as possible with one share each of those that choices
+// gives for them, best first. Who is paired stays paired when others come, perhaps with
+// another share; nobody changes while there is another way. The answer is by share.
+func match(servers []string, choices func(server string) []int) map[int]string {
+	edges := make(map[string][]int, len(servers))
+	distinct := map[int]bool{}
+	for _, server := range servers {
+		edges[server] = choices(server)
+		for _, share := range edges[server] {
+			distinct[share] = true
+		}
 	}
 	owner := map[int]string{}
 	var visited map[int]bool
@@ -152,19 +151,26 @@ func match(servers []string, held Holdings, allowed func(int) bool) map[int]stri
 	var try func(server string) bool
 	try = func(server string) bool {
 		for _, share := range edges[server] {
-			if visited[share] {
-				continue
-			}
-			visited[share] = true
-			other, taken := owner[share]
-			if !taken || try(other) {
+			if _, taken := owner[share]; !taken {
 				owner[share] = server
 				return true
+			}
+		}
+		for _, share := range edges[server] {
+			if !visited[share] {
+				visited[share] = true
+				if try(owner[share]) {
+					owner[share] = server
+					return true
+				}
 			}
 		}
 		return false
 	}
 	for _, server := range servers {
+		if len(owner) == len(distinct) {
+			break
+		}
 		visited = map[int]bool{}
 		try(server)
 	}

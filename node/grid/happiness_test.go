@@ -130,6 +130,22 @@ func TestPlacementKeepsItsPromises(t *testing.T) {
 			t.Fatalf("happiness %d, possible %d", Happiness(after), want)
 		}
 		if n := len(writable); n > 0 {
+			missing := map[int]bool{}
+			for share := range total {
+				missing[share] = true
+			}
+			for _, shares := range held {
+				for share := range shares {
+					delete(missing, share)
+				}
+			}
+			sent := 0
+			for _, count := range fresh {
+				sent += count
+			}
+			if need := max(Happiness(after)-Happiness(held), len(missing)); sent != need {
+				t.Fatalf("%d shares are sent, %d are needed", sent, need)
+			}
 			for server, count := range fresh {
 				if count > (total+n-1)/n {
 					t.Fatalf("%s is to take %d of %d new shares among %d servers", server, count, total, n)

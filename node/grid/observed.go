@@ -15,11 +15,15 @@ type observed struct {
 	failed func()
 }
 
+// ErrOutpaced is the cause (context.WithCancelCause) with which a caller ends calls
+// that he gave up because other servers answered long before.
+var ErrOutpaced = errors.New("grid: the other servers answered long before")
+
 // note looks at a call's outcome. An answer of the server, even a refusal, and a
 // caller who changed his mind say nothing against the connection. A deadline
-// does: that is how a server that hangs shows.
+// does, and ErrOutpaced: that is how a server that hangs shows.
 func (o *observed) note(ctx context.Context, err error) {
-	if err == nil || errors.Is(ctx.Err(), context.Canceled) {
+	if err == nil || errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), ErrOutpaced) {
 		return
 	}
 	for _, answer := range []error{

@@ -21,21 +21,22 @@ var errDown = errors.New("connection refused")
 type testServer struct {
 	storage.Client
 
-	mu        sync.Mutex // guards what follows
-	down      bool
-	full      bool                             // refuses writes for want of space
-	liesFull  bool                             // says "written" and writes nothing
-	refuses   bool                             // says "test failed" whatever is asked
-	frozen    map[int][]byte                   // answers reads from these shares: a stale server
-	mangle    func(share int, b []byte) []byte // changes whole shares before they are read
-	before    func(write bool) error           // runs before each call
-	asked     func(head bool)                  // runs before each read, of heads or of more
-	writes    int
-	advised   int // advisories of corruption
-	hangReads bool
-	noLease   bool  // refuses leases
-	leased    int   // calls of AddLease
-	cost      *cost // counts, when it is not nil
+	mu         sync.Mutex // guards what follows
+	down       bool
+	full       bool                             // refuses writes for want of space
+	liesFull   bool                             // says "written" and writes nothing
+	refuses    bool                             // says "test failed" whatever is asked
+	frozen     map[int][]byte                   // answers reads from these shares: a stale server
+	mangle     func(share int, b []byte) []byte // changes whole shares before they are read
+	before     func(write bool) error           // runs before each call
+	asked      func(head bool)                  // runs before each read, of heads or of more
+	writes     int
+	advised    int // advisories of corruption
+	hangReads  bool
+	hangWrites chan error // writes hang, and send why they ended
+	noLease    bool       // refuses leases
+	leased     int        // calls of AddLease
+	cost       *cost      // counts, when it is not nil
 }
 
 func (s *testServer) set(f func(*testServer)) {
@@ -150,9 +151,13 @@ func (s *testServer) ReadTestWrite(ctx context.Context, si caps.StorageIndex, se
 			}
 		}
 	}
-	full, lies, refuses := s.full, s.liesFull, s.refuses
+	full, lies, refuses, hang := s.full, s.liesFull, s.refuses, s.hangWrites
 	s.mu.Unlock()
 	switch {
+	case hang != nil:
+		<-ctx.Done()
+		hang <- context.Cause(ctx)
+		return false, nil, ctx.Err()
 	case full:
 		return false, nil, storage.ErrNoSpace
 	case lies:

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
+	"warren/node/grid"
 	"warren/node/storage"
 	"warren/node/taghash"
 )
@@ -104,7 +104,7 @@ func (v *survey) publish(ctx context.Context, d *draft, base *version, newer []*
 			if out.contested() || ctx.Err() != nil {
 				return out
 			}
-			v.write(ctx, d, slices.DeleteFunc(slices.Clone(batches), func(b []target) bool { return batchPhase(b) != ph }), out)
+			v.write(ctx, d, slices.DeleteFunc(slices.Clone(batches), func(b []target) bool { return batchPhase(b) != ph }), v.store.opts.CallTimeout, out)
 		}
 		if out.contested() || len(out.failed) == 0 || ctx.Err() != nil || d.patch != nil {
 			return out
@@ -121,7 +121,11 @@ func (v *survey) publish(ctx context.Context, d *draft, base *version, newer []*
 
 // maxLocks is how many servers are tried, one after the other, to go first. With
 // that many failing the rest goes at once, and a clash is found by looking after.
-const maxLocks = 3
+// lockTimeout is how long each is waited for, beside what sending takes.
+const (
+	maxLocks    = 3
+	lockTimeout = 30 * time.Second
+)
 
 // lock writes the batch that goes first, or the next when its server fails, and
 // returns the others.
@@ -131,7 +135,11 @@ func (v *survey) lock(ctx context.Context, d *draft, base *version, batches [][]
 			break
 		}
 		i := lockServer(batches, base)
-		v.write(ctx, d, batches[i:i+1], out)
+		limit := v.store.opts.CallTimeout
+		if len(batches) > 1 {
+			limit = min(limit, lockTimeout)
+		}
+		v.write(ctx, d, batches[i:i+1], limit, out)
 		batches = slices.Delete(batches, i, i+1)
 	}
 	return batches
@@ -181,36 +189,53 @@ func lockServer(batches [][]target, base *version) int {
 	return max(second, 0)
 }
 
-// write sends batches at once and records what became of them.
-func (v *survey) write(ctx context.Context, d *draft, batches [][]target, out *outcome) {
-	ctx, cancel := context.WithTimeout(ctx, v.store.opts.CallTimeout+d.sending(batches))
+// write sends batches at once and records what became of them. Servers that are
+// much later than the others are given up once the draft stands on enough of those,
+// and after limit in any case.
+func (v *survey) write(ctx context.Context, d *draft, batches [][]target, limit time.Duration, out *outcome) {
+	ctx, cancel := context.WithTimeout(ctx, limit+d.sending(batches))
 	defer cancel()
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
 	type result struct {
+		batch []target
 		wrote bool
 		err   error
 	}
-	results := make([]result, len(batches))
-	var wg sync.WaitGroup
-	for i, b := range batches {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			results[i].wrote, results[i].err = v.writeServer(ctx, d, b)
+	results := make(chan result, len(batches))
+	for _, b := range batches {
+		go func() { // its result is received below
+			wrote, err := v.writeServer(ctx, d, b)
+			results <- result{b, wrote, err}
 		}()
 	}
-	wg.Wait()
-	for i, r := range results {
-		server := batches[i][0].server
-		switch {
-		case r.err != nil:
-			out.failed[server] = r.err
-		case !r.wrote:
-			out.refused = append(out.refused, server)
-		default:
-			out.placed = append(out.placed, batches[i]...)
+	began := time.Now()
+	var late <-chan time.Time
+	for left := len(batches); left > 0; {
+		select {
+		case r := <-results:
+			left--
+			server := r.batch[0].server
+			switch {
+			case r.err != nil:
+				out.failed[server] = r.err
+			case !r.wrote:
+				out.refused = append(out.refused, server)
+			default:
+				out.placed = append(out.placed, r.batch...)
+			}
+			if happiness(out.placed) >= d.happy {
+				late = time.After(max(laggards*v.store.opts.Patience, laggards*time.Since(began)))
+			}
+		case <-late:
+			giveUp(grid.ErrOutpaced)
 		}
 	}
 }
+
+// laggards is how many times longer than the others, or than Patience, a server may
+// take for a write.
+const laggards = 3
 
 // sending is how long a write may take longer than a question: 30 s for each MiB
 // of the largest batch, since a share is one call, whatever its size.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"warren/node/caps"
+	"warren/node/grid"
 	"warren/node/storage"
 )
 
@@ -448,5 +449,34 @@ func TestUnhappyChangeIsCompleted(t *testing.T) {
 	}
 	if got := mustRead(t, s, file); got != "text 2" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A write does not wait for a server that hangs while enough others have answered,
+// and its share goes to another.
+func TestWriteBesideAServerThatHangs(t *testing.T) {
+	g := newTestGrid(t, 5)
+	s := g.store(t, Options{Needed: 1, Happy: 3, Total: 4, Patience: 100 * time.Millisecond, CallTimeout: time.Hour})
+	file := mustCreate(t, s, []byte("one"))
+	si := file.StorageIndex()
+	ended := make(chan error, 1)
+	g.at(si, 3).set(func(ts *testServer) { ts.hangWrites = ended })
+	if err := s.Overwrite(t.Context(), file, []byte("two")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; !errors.Is(err, grid.ErrOutpaced) {
+		t.Errorf("the call to it ended with %v", err)
+	}
+	holders := 0
+	for i, shares := range g.shares(si) {
+		if i != 3 && len(shares) > 0 {
+			holders++
+		}
+	}
+	if holders != 4 {
+		t.Errorf("%d other servers hold shares", holders)
+	}
+	if got := mustRead(t, s, file); got != "two" {
+		t.Errorf("read %q", got)
 	}
 }

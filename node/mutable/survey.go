@@ -159,9 +159,11 @@ func (v *survey) askAll(ctx context.Context, size uint64) error { return v.ask(c
 // Patience once a version that can be read stands unchallenged.
 func (v *survey) ask(ctx context.Context, size uint64, all bool) error {
 	qctx, cancel := context.WithTimeout(ctx, v.store.opts.CallTimeout)
+	defer cancel()
+	qctx, stop := context.WithCancelCause(qctx)
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	defer cancel()
+	defer stop(nil)
 	replies := make(chan reply, len(v.servers))
 	var patience <-chan time.Time
 	first := 2 * v.store.opts.Needed
@@ -209,6 +211,7 @@ func (v *survey) ask(ctx context.Context, size uint64, all bool) error {
 			v.take(r)
 		case <-patience:
 			if v.standing() {
+				stop(grid.ErrOutpaced)
 				return nil
 			}
 			patience = nil

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"warren/tests/interop"
 )
 
 // stored is what `warren put --json` prints.
@@ -22,6 +24,37 @@ type stored struct {
 	Pushed    int    `json:"shares_pushed"`
 	Existing  int    `json:"shares_existing"`
 	Resumed   int64  `json:"resumed_bytes"`
+}
+
+// proxies is a house with servers behind proxies.
+func proxies(t testing.TB, servers int) (*house, []*proxy) {
+	t.Helper()
+	h := newHouse(t, 0)
+	var all []*proxy
+	for i := range servers {
+		all = append(all, h.behind(t, fmt.Sprintf("server%d", i+1)))
+	}
+	return h, all
+}
+
+// storedOn is a house with servers behind proxies, and a client of them that has stored
+// a file as 2 of 4 shares.
+func storedOn(t testing.TB, servers, size int) (h *house, grid []*proxy, client *node, s stored, data []byte) {
+	t.Helper()
+	h, grid = proxies(t, servers)
+	client = h.client(t, "client", 2, 3, 4)
+	data = noise(t, h.path("file"), 1, size)
+	client.json(t, &s, "put", h.path("file"))
+	return h, grid, client, s, data
+}
+
+// passedUp is what went to all the servers since Watch.
+func passedUp(grid []*proxy) (total int64) {
+	for _, p := range grid {
+		up, _ := p.Passed()
+		total += up
+	}
+	return total
 }
 
 // noise writes a file of its own kind for each seed, and returns its bytes.
@@ -59,11 +92,7 @@ func (h *house) noLeftovers(t testing.TB) {
 // where one more server than needed stands by.
 func TestServersKilledDuringTransfers(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, 0)
-	var grid []*proxy
-	for i := range 11 {
-		grid = append(grid, h.behind(t, fmt.Sprintf("server%d", i+1)))
-	}
+	h, grid := proxies(t, 11)
 	const size = 2 << 20
 	ran := 0
 	for _, e := range [][2]int{{1, 1}, {2, 4}, {3, 10}} {
@@ -81,10 +110,10 @@ func TestServersKilledDuringTransfers(t *testing.T) {
 				var once sync.Once
 				var victim *proxy
 				for _, p := range grid {
-					p.watch(up, size/int64(k)*percent/100, func() {
+					p.Watch(up, size/int64(k)*percent/100, func() {
 						once.Do(func() {
 							p.server.run.Kill()
-							p.cut() // what it had sent is lost, too
+							p.Cut() // what it had sent is lost, too
 							victim = p
 						})
 					})
@@ -111,7 +140,7 @@ func TestServersKilledDuringTransfers(t *testing.T) {
 					os.Remove(h.path("got"))
 					var total int64
 					for _, p := range grid {
-						_, down := p.passed()
+						_, down := p.Passed()
 						total += down
 					}
 					if n > 1 && total > size*8/5 {
@@ -120,7 +149,7 @@ func TestServersKilledDuringTransfers(t *testing.T) {
 				}
 				h.noLeftovers(t)
 				for _, p := range grid {
-					p.watch(up, 0, nil)
+					p.Watch(up, 0, nil)
 				}
 				if once.Do(func() {}); victim == nil {
 					t.Fatalf("%s: nobody was killed", what)
@@ -140,10 +169,10 @@ func TestServersKilledDuringTransfers(t *testing.T) {
 // is not sent again.
 func TestPutThatBrokeOff(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, 0)
-	var grid []*proxy
-	for i := range 4 {
-		grid = append(grid, h.behind(t, fmt.Sprintf("server%d", i+1)))
+	h, grid := proxies(t, 4)
+	var lines []*interop.Proxy
+	for _, p := range grid {
+		lines = append(lines, p.Proxy)
 	}
 	client := h.client(t, "client", 2, 4, 4)
 	const size = 6 << 20
@@ -151,28 +180,7 @@ func TestPutThatBrokeOff(t *testing.T) {
 		file := h.path("file")
 		data := noise(t, file, byte(i), size)
 		// Every server gets half of its share, then the line stands still.
-		var all sync.WaitGroup
-		stand := make(chan struct{})
-		for _, p := range grid {
-			all.Add(1)
-			p.watch(true, size/2/2, func() {
-				all.Done()
-				<-stand
-			})
-		}
-		put := h.spawn("-d", client.dir, "put", file)
-		half := make(chan struct{})
-		go func() { // ends when all have got so far
-			all.Wait()
-			close(half)
-		}()
-		select {
-		case <-half:
-		case <-put.Done():
-			t.Fatalf("%s: put ended: %s", way, put.Output())
-		case <-time.After(2 * time.Minute):
-			t.Fatalf("%s: the servers did not get half of it", way)
-		}
+		put, goOn := interop.StandStill(t, lines, size/2/2, func() *interop.Process { return h.spawn("-d", client.dir, "put", file) })
 		switch way {
 		case "Ctrl-C":
 			put.Stop(time.Minute)
@@ -193,37 +201,27 @@ func TestPutThatBrokeOff(t *testing.T) {
 			client.connected(t, len(grid))
 		}
 		for _, p := range grid {
-			p.watch(true, 0, nil)
+			p.Watch(true, 0, nil)
 		}
 		var s stored
 		client.json(t, &s, "put", file)
-		close(stand) // not before: the first must not go on, should the node hear late of its end
+		goOn() // not before: the first must not go on, should the node hear late of its end
 		if s.Happiness != 4 || s.Pushed != 4 || s.Resumed < size/2 {
 			t.Errorf("%s: %+v", way, s)
 		}
-		var total int64
-		for _, p := range grid {
-			up, _ := p.passed()
-			total += up
-		}
-		if whole := int64(size / 2 * 4); total > whole*3/4 {
+		if whole, total := int64(size/2*4), passedUp(grid); total > whole*3/4 {
 			t.Errorf("%s: %d bytes were sent the second time, of %d", way, total, whole)
 		}
 		client.fetches(t, s.Cap, data)
 		// What stands is found and not sent at all.
 		for _, p := range grid {
-			p.watch(true, 0, nil)
+			p.Watch(true, 0, nil)
 		}
 		r := client.do(t, "put", file)
 		if strings.TrimSpace(r.out) != s.Cap || r.err != "on the grid already and not sent again: 4 of 4 shares\n" {
 			t.Errorf("%s: once more: %q, %q", way, r.out, r.err)
 		}
-		total = 0
-		for _, p := range grid {
-			up, _ := p.passed()
-			total += up
-		}
-		if total > 100_000 {
+		if total := passedUp(grid); total > 100_000 {
 			t.Errorf("%s: %d bytes were sent when all was there", way, total)
 		}
 	}
@@ -233,7 +231,7 @@ func TestPutThatBrokeOff(t *testing.T) {
 	stand, once := make(chan struct{}), make(chan struct{})
 	var first sync.Once
 	for _, p := range grid {
-		p.watch(false, size/2/2, func() {
+		p.Watch(false, size/2/2, func() {
 			first.Do(func() { close(once) })
 			<-stand
 		})
@@ -254,16 +252,8 @@ func TestPutThatBrokeOff(t *testing.T) {
 // Of five servers one sends and takes a byte a second, and one says nothing at all.
 func TestServersThatAreSlowOrMute(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, 0)
-	var grid []*proxy
-	for i := range 6 {
-		grid = append(grid, h.behind(t, fmt.Sprintf("server%d", i+1)))
-	}
-	client := h.client(t, "client", 2, 3, 4)
 	const size = 2 << 20
-	data := noise(t, h.path("file"), 1, size)
-	var s stored
-	client.json(t, &s, "put", h.path("file"))
+	h, grid, client, s, data := storedOn(t, 6, size)
 	// Two of those that hold a share.
 	var slow []*proxy
 	for _, p := range grid {
@@ -284,8 +274,8 @@ func TestServersThatAreSlowOrMute(t *testing.T) {
 	if len(slow) != 2 {
 		t.Fatalf("%d servers hold shares", len(slow))
 	}
-	slow[0].set(trickle)
-	slow[1].set(mute)
+	slow[0].Set(interop.Trickle)
+	slow[1].Set(interop.Mute)
 	client.fetches(t, s.Cap, data)
 	other := noise(t, h.path("other"), 2, size)
 	client.json(t, &s, "put", h.path("other"))
@@ -299,19 +289,11 @@ func TestServersThatAreSlowOrMute(t *testing.T) {
 // When no server says anything there is an error, and neither capability nor file.
 func TestServersThatAreAllMute(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, 0)
-	var grid []*proxy
-	for i := range 4 {
-		grid = append(grid, h.behind(t, fmt.Sprintf("server%d", i+1)))
-	}
-	client := h.client(t, "client", 2, 3, 4)
 	const size = 2 << 20
-	noise(t, h.path("file"), 1, size)
-	var s stored
-	client.json(t, &s, "put", h.path("file"))
+	h, grid, client, s, _ := storedOn(t, 4, size)
 	for _, p := range grid {
-		p.set(mute)
-		p.cut()
+		p.Set(interop.Mute)
+		p.Cut()
 	}
 	noise(t, h.path("third"), 3, size)
 	r := client.do(t, "put", h.path("third"))

@@ -255,14 +255,21 @@ func (c *Client) exchange(ctx context.Context, q call, moved func(), try *attemp
 			return nil, fmt.Errorf("gbs: an answer of the wrong type")
 		}
 	}
-	if resp.ContentLength > 0 && uint64(resp.ContentLength) <= q.limit {
-		if into := storage.Offered(ctx, uint64(resp.ContentLength)); into != nil {
-			a.body = into
-			_, err = io.ReadFull(&progress{r: resp.Body, moved: moved}, into)
-			return a, err
+	length := resp.ContentLength
+	if length < 0 && a.code == http.StatusPartialContent {
+		// Tahoe's server sends shares in chunks, but says which range they are.
+		if r, err := parseContentRange(a.header.Get("Content-Range")); err == nil && r.End-r.Begin <= q.limit {
+			length = int64(min(r.End-r.Begin, math.MaxInt64))
 		}
 	}
-	a.body, err = readBody(&progress{r: resp.Body, moved: moved}, resp.ContentLength, q.limit)
+	from := &progress{r: resp.Body, moved: moved}
+	if length > 0 && uint64(length) <= q.limit {
+		if into := storage.Offered(ctx, uint64(length)); into != nil {
+			a.body = into
+			return a, readExactly(from, into)
+		}
+	}
+	a.body, err = readBody(from, length, q.limit)
 	return a, err
 }
 
@@ -284,12 +291,11 @@ func (p *progress) Read(b []byte) (int, error) {
 // a block is allocated on a server's word alone.
 func readBody(r io.Reader, declared int64, limit uint64) ([]byte, error) {
 	if declared > 0 && uint64(declared) > limit {
-		return nil, fmt.Errorf("gbs: an answer larger than asked for")
+		return nil, errLarger
 	}
 	if declared > 0 && declared <= block+block/16 {
 		b := make([]byte, declared)
-		_, err := io.ReadFull(r, b)
-		return b, err
+		return b, readExactly(r, b)
 	}
 	var b bytes.Buffer
 	if declared > 0 {
@@ -300,9 +306,27 @@ func readBody(r io.Reader, declared int64, limit uint64) ([]byte, error) {
 		return nil, err
 	}
 	if uint64(n) > limit {
-		return nil, fmt.Errorf("gbs: an answer larger than asked for")
+		return nil, errLarger
 	}
 	return b.Bytes(), nil
+}
+
+var errLarger = errors.New("gbs: an answer larger than asked for")
+
+// readExactly fills b, after which r has to end.
+func readExactly(r io.Reader, b []byte) error {
+	if _, err := io.ReadFull(r, b); err != nil {
+		return err
+	}
+	var more [1]byte
+	switch _, err := io.ReadFull(r, more[:]); err {
+	case io.EOF:
+		return nil
+	case nil:
+		return errLarger
+	default:
+		return err
+	}
 }
 
 // refusal is the error that a code stands for.
