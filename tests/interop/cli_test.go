@@ -338,6 +338,17 @@ func TestCommandsAsTahoes(t *testing.T) {
 			t.Errorf("%s leaves\n%s\nand tahoe on Tahoe's node\n%s", w.name, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
+	// What is for machines is the same to the byte, of one directory on one node.
+	for _, i := range []int{0, 2} {
+		for _, line := range []string{"ls --json w:sub", "list-aliases --json --readonly-uri", "manifest --raw w:cp", "stats --raw w:", "check --raw w:big w:dir", "deep-check --raw w:sub"} {
+			args := append([]string{"-d", "node"}, strings.Fields(line)...)
+			a, err1 := worlds[i].run(worlds[i].dir, args...)
+			b, err2 := worlds[1].run(worlds[i].dir, args...)
+			if err := errors.Join(err1, err2); err != nil || a != b {
+				t.Errorf("%s, %s: %v\n%+v\nand warren's\n%+v", line, worlds[i].name, err, a, b)
+			}
+		}
+	}
 	// The aliases file of each is one that the other program reads and adds to.
 	for i, w := range worlds {
 		other := worlds[(i+1)%2].run

@@ -145,7 +145,8 @@ func (e *env) checkOne(ctx context.Context, node *nodeClient, where, query strin
 		return nil, errors.New("the node's answer makes no sense: it has no results")
 	}
 	if e.ui.JSON {
-		return now, e.ui.Data(json.RawMessage(text))
+		e.ui.Result("%s", text) // as the node said it, and as Tahoe prints it
+		return now, nil
 	}
 	if summary == "" {
 		summary = "Healthy (LIT)"
