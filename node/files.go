@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"warren/node/caps"
 	"warren/node/dirnode"
@@ -18,6 +19,8 @@ type files struct {
 	immutable *immutable.Client
 	slots     *mutable.Store
 	dirs      *dirnode.Dirs
+	// prohibited is what is neither read nor changed; nil: nothing.
+	prohibited *blacklist
 }
 
 // dirFormat is how directories are kept that nobody asked to be kept otherwise, by
@@ -31,7 +34,7 @@ func dirFormat(setting string) mutable.Format {
 
 // WebGrid is the grid as the web API wants it, from a client's parts.
 func WebGrid(im *immutable.Client, slots *mutable.Store, dirs *dirnode.Dirs) webapi.Grid {
-	return recorded{files{im, slots, dirs}, newHistory()}
+	return recorded{files{immutable: im, slots: slots, dirs: dirs}, newHistory()}
 }
 
 func (f files) PutFile(ctx context.Context, r io.Reader, size int64) (immutable.Result, error) {
@@ -43,6 +46,9 @@ func (f files) PutMutable(ctx context.Context, kind mutable.Kind, contents []byt
 }
 
 func (f files) Overwrite(ctx context.Context, c caps.Cap, contents []byte) error {
+	if err := f.prohibited.check(c); err != nil {
+		return err
+	}
 	w, ok := c.(caps.MutableWrite)
 	if !ok || caps.IsDir(c) {
 		return unsupported(c)
@@ -51,6 +57,9 @@ func (f files) Overwrite(ctx context.Context, c caps.Cap, contents []byte) error
 }
 
 func (f files) Update(ctx context.Context, c caps.Cap, offset uint64, data []byte) error {
+	if err := f.prohibited.check(c); err != nil {
+		return err
+	}
 	w, ok := c.(caps.MutableWrite)
 	if !ok || caps.IsDir(c) {
 		return unsupported(c)
@@ -60,6 +69,9 @@ func (f files) Update(ctx context.Context, c caps.Cap, offset uint64, data []byt
 
 // Open reads any file.
 func (f files) Open(ctx context.Context, c caps.Cap) (webapi.File, error) {
+	if err := f.prohibited.check(c); err != nil {
+		return nil, err
+	}
 	switch v := c.(type) {
 	case caps.LIT, caps.CHK:
 		file, err := f.immutable.Open(ctx, c)
@@ -82,11 +94,17 @@ func (f files) Open(ctx context.Context, c caps.Cap) (webapi.File, error) {
 }
 
 func (f files) List(ctx context.Context, dir caps.Cap) ([]dirnode.Entry, error) {
+	if err := f.prohibited.check(dir); err != nil {
+		return nil, err
+	}
 	entries, _, err := f.dirs.List(ctx, dir)
 	return entries, err
 }
 
 func (f files) Edit(ctx context.Context, dir caps.Cap, changes []dirnode.Change) error {
+	if err := f.prohibited.check(dir); err != nil {
+		return err
+	}
 	w, ok := dir.(caps.WriteDir)
 	if !ok {
 		if caps.IsDir(dir) && caps.IsReadOnly(dir) {
@@ -106,7 +124,16 @@ func (f files) MakeImmutableDir(ctx context.Context, entries []dirnode.Entry) (c
 }
 
 func (f files) Walk(ctx context.Context, dir caps.Cap, visit func(dirnode.Step) error) error {
-	return f.dirs.Walk(ctx, dir, visit)
+	if err := f.prohibited.check(dir); err != nil {
+		return err
+	}
+	return f.dirs.Walk(ctx, dir, func(s dirnode.Step) error {
+		err := visit(s)
+		if c := s.Entry.Cap(); err == nil && caps.IsDir(c) && f.prohibited.check(c) != nil {
+			return fs.SkipDir
+		}
+		return err
+	})
 }
 
 func unsupported(c caps.Cap) error {

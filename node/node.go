@@ -331,7 +331,9 @@ func (n *Node) serveWeb(ctx context.Context) error {
 	c := webapi.Config{Background: background, Welcome: n.welcome, Statistics: n.statistics, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
 	c.Storage, c.Static = n.storageStatus, n.Config.Settings.WebStatic
 	if n.Dirs != nil {
-		c.Grid, c.DirFormat = WebGrid(n.Files, n.Slots, n.Dirs), dirFormat(n.Config.Settings.Client.MutableFormat)
+		prohibited := &blacklist{path: n.Config.Path("access.blacklist"), log: n.opts.Log}
+		c.Grid = recorded{files{n.Files, n.Slots, n.Dirs, prohibited}, newHistory()}
+		c.DirFormat = dirFormat(n.Config.Settings.Client.MutableFormat)
 	}
 	server := &http.Server{
 		Handler: n.counted(webapi.New(c)), ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 5 * time.Minute, MaxHeaderBytes: 64 << 10,

@@ -39,6 +39,9 @@
 // machine's loopback, or whose Origin is another page's, is refused with 403: any web
 // page could drive the node otherwise.
 //
+// A file's name sets its Content-Type alone: Tahoe's Content-Encoding for a ".gz" would
+// have browsers unpack what was stored packed.
+//
 // New gives an http.Handler that is safe for concurrent use; the operations behind
 // their handles are its only state. It deliberately lacks HTML beyond plain pages,
 // and Tahoe's /report_incident and /private/logs.

@@ -39,9 +39,9 @@ func (s *server) relink(w http.ResponseWriter, r *http.Request, at place, t stri
 		newName = name
 	}
 	newName = strings.TrimSpace(newName)
-	for arg, value := range map[string]string{"from_name": name, "to_name": newName} {
-		if strings.Contains(value, "/") {
-			return bad("%s= may not contain a slash", arg)
+	for _, field := range [][2]string{{"from_name", name}, {"to_name", newName}} {
+		if strings.Contains(field[1], "/") {
+			return bad("%s= may not contain a slash", field[0])
 		}
 	}
 	dir := at.cap

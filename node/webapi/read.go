@@ -71,12 +71,15 @@ func explain(err error) (code int, text string) {
 	var we *webError
 	var short *immutable.NotEnoughSharesError
 	var entry *dirnode.EntryError
+	var prohibited *ProhibitedError
 	code, text = http.StatusInternalServerError, err.Error()
 	switch {
 	case errors.As(err, &we):
 		code, text = we.code, we.text
 	case errors.Is(err, context.Canceled):
 		code, text = http.StatusServiceUnavailable, "The node is stopping; what was asked for was given up: "+text
+	case errors.As(err, &prohibited):
+		code, text = http.StatusForbidden, prohibited.Error()
 	case errors.Is(err, dirnode.ErrExists):
 		code, text = errExists.code, errExists.text
 	case errors.Is(err, dirnode.ErrNoEntry):

@@ -32,6 +32,11 @@ var (
 	ErrUnsupported = errors.New("not supported by this version")
 )
 
+// ProhibitedError is a Grid's answer for what its operator does not let anybody use.
+type ProhibitedError struct{ Reason string }
+
+func (e *ProhibitedError) Error() string { return "Access Prohibited: " + e.Reason }
+
 // Grid is what the web API does with the grid; package node composes it. All
 // methods may be called concurrently; a nil error of a writing method means
 // stored.

@@ -8,11 +8,15 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"warren/node/caps"
 )
 
 // How much of two answers must agree besides the status.
@@ -567,11 +571,58 @@ func sameAnswers(t *testing.T, ours, theirs *WebClient) {
 		}
 	}
 	sameFigures(t, ours, theirs)
+	sameProhibitions(t, ours, theirs)
 	if n := len(all); n < 240 {
 		t.Errorf("only %d requests", n)
 	}
 	if !slices.ContainsFunc(requests, func(r request) bool { return r.otherwise != 0 }) {
 		t.Error("nothing differs any more: drop the column")
+	}
+}
+
+// sameProhibitions compares what the two nodes do of what their access.blacklist lists.
+// (Tahoe never answers t=json of a directory that holds a listed mutable one.)
+func sameProhibitions(t *testing.T, ours, theirs *WebClient) {
+	var told [2][]string
+	for i, c := range []*WebClient{ours, theirs} {
+		file := string(c.Must(t, "PUT", "/uri", strings.NewReader(strings.Repeat("prohibited ", 20))))
+		sub := string(c.Must(t, "POST", "/uri?t=mkdir", nil))
+		at := func(parts ...string) string {
+			for i := range parts {
+				parts[i] = url.PathEscape(parts[i])
+			}
+			return "/uri/" + strings.Join(parts, "/")
+		}
+		c.Must(t, "PUT", at(sub, "child"), strings.NewReader("child"))
+		dir := string(c.Must(t, "POST", "/uri?t=mkdir-with-children", bytes.NewReader(mustJSON(t, map[string]any{
+			"file": []any{"filenode", map[string]any{"ro_uri": file}}, "sub": []any{"dirnode", map[string]any{"rw_uri": sub}},
+		}))))
+		var list strings.Builder
+		for n, text := range []string{file, sub} {
+			parsed, err := caps.Parse(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			si, _ := caps.Index(parsed)
+			fmt.Fprintf(&list, "# a comment\n%s reason no. %d\n", si.Text(), n)
+		}
+		if err := os.WriteFile(filepath.Join(c.Dir, "access.blacklist"), []byte(list.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range [][2]string{
+			{"GET", at(file)}, {"HEAD", at(file)}, {"GET", "/file/" + url.PathEscape(file) + "/x"}, {"GET", at(dir, "file")}, {"GET", at(dir, "sub")}, {"GET", at(sub)},
+			{"GET", at(sub, "child")}, {"GET", at(dir, "sub", "child")}, {"GET", at(dir)}, {"DELETE", at(dir, "file")}, {"GET", at(dir, "file")},
+		} {
+			body, code, err := c.Do(r[0], r[1], nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reason, _, _ := strings.Cut(regexp.MustCompile(`Access Prohibited: [a-z. 0-9]*`).FindString(string(body)), "\n")
+			told[i] = append(told[i], fmt.Sprintf("%s %d %s", r[0], code, reason))
+		}
+	}
+	if !slices.Equal(told[0], told[1]) || !strings.Contains(told[0][0], "403 Access Prohibited: reason no. 0") {
+		t.Errorf("\nours    %q\nTahoe's %q", told[0], told[1])
 	}
 }
 
