@@ -295,7 +295,8 @@ func FuzzRequest(f *testing.F) {
 			t.Fatal(err)
 		}
 		if to := resp.Header.Get("Location"); to != "" {
-			if u, err := url.Parse(to); err != nil || u.Host != "" || u.IsAbs() || strings.HasPrefix(to, "//") || strings.Contains(to, `\`) {
+			path, _, _ := strings.Cut(to, "?") // behind it a backslash is one
+			if u, err := url.Parse(to); err != nil || u.Host != "" || u.IsAbs() || strings.HasPrefix(to, "//") || strings.Contains(path, `\`) {
 				t.Errorf("sent to %q", to)
 			}
 		}
