@@ -118,3 +118,37 @@ func TestReadingBesideAWriteThatHangs(t *testing.T) {
 		t.Errorf("%d participants", n)
 	}
 }
+
+// Whose own directory cannot be read for a while, its servers being away, gets what the
+// others wrote, and publishes once it can be read.
+func TestOwnDirectoryAway(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice", true), w.add("bob", true)
+	a.write("f", "for everybody")
+	w.settle()
+	a.write("g", "for everybody, too")
+	a.scan()
+	b.write("f", "bob's")
+	versions := 0
+	b.client.Fail = func(op string) error {
+		if op != "Version" {
+			return nil
+		}
+		if versions++; versions == 3 { // of the Collective, of alice's, of our own
+			return ErrUnavailable
+		}
+		return nil
+	}
+	if err := b.f.poll(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("error %v", err)
+	}
+	b.has(map[string]string{"f": "bob's", "g": "for everybody, too"})
+	if st := b.f.Status(); st.State != StateOffline || !strings.Contains(st.Reason, "our directory") {
+		t.Errorf("status %s: %s", st.State, st.Reason)
+	}
+	b.client.Fail = nil
+	b.scan()
+	w.settle()
+	w.current()
+	a.has(map[string]string{"f": "bob's", "g": "for everybody, too"})
+}

@@ -59,8 +59,14 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 		return err
 	}
 	f.setReached()
-	if err := f.compareOwn(ctx); err != nil {
-		return err
+	// When our own directory cannot be read, files in which we changed nothing are
+	// taken over all the same.
+	unread := f.compareOwn(ctx)
+	var waiting map[string][]state.Stashed
+	if unread != nil {
+		if waiting, err = f.lines(); err != nil {
+			return err
+		}
 	}
 	if err := f.introduce(ctx); err != nil {
 		return err
@@ -71,7 +77,7 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 		f.mu.Lock()
 		for key := range p.todo {
 			todo[key] = true
-			if !f.failsAlone(key) {
+			if !f.failsAlone(key) && len(waiting[key]) == 0 {
 				work[key] = append(work[key], head{p.name, p.dir, p.heads[key]})
 			}
 		}
@@ -97,7 +103,7 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 		})
 	}
 	err = g.Wait()
-	return cmp.Or(ctx.Err(), err)
+	return cmp.Or(ctx.Err(), err, unread)
 }
 
 // reconcile brings our version of a path and the given versions of others

@@ -177,7 +177,8 @@ func tahoeServes(t *testing.T, h *house) {
 	tor := h.client("tahoe")
 	dir := h.path("tahoe")
 	h.must(t, nil, append([]string{"create-node", "--listen=tor", "--hide-ip", "--tor-control-port=tcp:" + tor.Control, "--nickname=tahoe", "--introducer=" + h.furl, "--webport=none"}, append(encoding(), dir)...)...)
-	running := interop.Start(t, tahoe, "run", "--allow-stdin-close", dir)
+	// It stays to the end: others' shares are on it, and stored means on two servers here.
+	running := interop.Start(h.t, tahoe, "run", "--allow-stdin-close", dir)
 	interop.Eventually(t, patience, "tahoe's server connected at alice", func() error {
 		select {
 		case <-running.Done():
