@@ -466,22 +466,25 @@ func ask(t testing.TB, c *WebClient, caps map[string]string, r request) answer {
 			return ""
 		})
 	}
-	req, err := http.NewRequest(r.method, c.URL+fill(r.path, url.QueryEscape), strings.NewReader(fill(r.body, func(s string) string { return s })))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if name, value, ok := strings.Cut(r.header, ": "); ok {
-		req.Header.Set(name, value)
-	}
 	once := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	resp, err := once.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
+	var resp *http.Response
+	var b []byte
+	for try := 0; try == 0 || c.lostServers(t, try-1, resp.StatusCode, b); try++ {
+		req, err := http.NewRequest(r.method, c.URL+fill(r.path, url.QueryEscape), strings.NewReader(fill(r.body, func(s string) string { return s })))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name, value, ok := strings.Cut(r.header, ": "); ok {
+			req.Header.Set(name, value)
+		}
+		if resp, err = once.Do(req); err != nil {
+			t.Fatal(err)
+		}
+		b, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 	text := capInText.ReplaceAllStringFunc(string(b), func(s string) string {
 		for name, c := range caps {
