@@ -48,8 +48,9 @@ type writing struct {
 	picture  string          // where the last look showed newer versions that are not whole
 	liars    map[string]bool // servers that refuse writes without reason
 	refusals map[string]string
-	blind    int  // looks that showed nothing to build on
-	mixed    bool // the last look showed several versions
+	held     map[string]string // what each server held at the last look that it answered
+	blind    int               // looks that showed nothing to build on
+	mixed    bool              // the last look showed several versions
 }
 
 // memory is a version whose contents this process still has, and what it wrote
@@ -97,7 +98,7 @@ func (s *Store) write(ctx context.Context, w *writing) error {
 		return err
 	}
 	defer release()
-	w.store, w.ours, w.liars, w.refusals = s, map[prefix]bool{}, map[string]bool{}, map[string]string{}
+	w.store, w.ours, w.liars, w.refusals, w.held = s, map[prefix]bool{}, map[string]bool{}, map[string]string{}, map[string]string{}
 	for n := 1; ; n++ {
 		err := w.attempt(ctx)
 		var r retry
@@ -142,10 +143,14 @@ func (w *writing) attempt(ctx context.Context) error {
 		}
 	}
 	var k, n int
+	first := best
 	if best != nil {
 		k, n = best.header.Needed, best.header.Total
-	} else if k, n, old, err = w.recall(v); err != nil {
-		return err
+	} else {
+		if k, n, old, first, err = w.recall(v); err != nil {
+			return err
+		}
+		newer = slices.DeleteFunc(newer, func(ver *version) bool { return first != nil && ver.prefix == first.prefix })
 	}
 
 	var d *draft
@@ -179,7 +184,7 @@ func (w *writing) attempt(ctx context.Context) error {
 	if d, err = w.store.draft(w.id.format, key, v.latest(), k, n, text); err != nil {
 		return err
 	}
-	return w.send(ctx, v, d, best, newer, &memory{contents: old, k: k, n: n})
+	return w.send(ctx, v, d, first, newer, &memory{contents: old, k: k, n: n})
 }
 
 // entirely goes on with the file as a whole: what is in the way of changing it in
@@ -189,14 +194,15 @@ func (w *writing) entirely(ctx context.Context) error {
 	return w.attempt(ctx)
 }
 
-// send publishes a draft and looks whether it stands. base is what it was built
+// send publishes a draft and looks whether it stands. first is the version whose
+// replacement goes first (see publish), or nil; base is what the draft was built
 // from, or nil.
-func (w *writing) send(ctx context.Context, v *survey, d *draft, best *version, newer []*version, base *memory) error {
+func (w *writing) send(ctx context.Context, v *survey, d *draft, first *version, newer []*version, base *memory) error {
 	unusable := w.unusable(v)
 	if can := happiness(plan(v.candidates(newer, unusable), d.header.Total, d.happy)); can < d.happy {
 		return &UnhappyError{Placed: can, Wanted: d.happy, Err: v.problem}
 	}
-	out := v.publish(ctx, d, best, newer, unusable)
+	out := v.publish(ctx, d, first, newer, unusable)
 	if len(out.placed) > 0 || len(out.failed) > 0 {
 		w.ours[d.prefix()] = true // a call that failed may have been carried out
 	}
@@ -344,25 +350,32 @@ func (v *survey) picture(list []*version) string {
 // recall is the way out when a race left no version whole: the contents from
 // before it are still in our memory. It is open only to a writer whose last
 // shares all stand where it put them: they are in the way of every other writer,
-// so that nobody else's version can have become whole since.
-func (w *writing) recall(v *survey) (k, n int, old []byte, err error) {
+// so that nobody else's version can have been acknowledged since. They are given
+// back as the version to be replaced first, since that may change any moment.
+//
+// A server that failed is in nobody's way. So where others wrote after us, it is
+// also waited until none of them goes on.
+func (w *writing) recall(v *survey) (k, n int, old []byte, ours *version, err error) {
+	list := v.versions()
 	if w.base == nil {
-		if list := v.versions(); !w.reads && len(list) > 0 {
+		if !w.reads && len(list) > 0 {
 			// The old contents do not matter, and mayReplace found that nobody has them.
-			return list[0].header.Needed, list[0].header.Total, nil, nil
+			return list[0].header.Needed, list[0].header.Total, nil, nil, nil
 		}
-		return 0, 0, nil, w.again(v.missing())
+		return 0, 0, nil, nil, w.again(v.missing())
 	}
-	standing := 0
+	standing, later := 0, false
 	for _, s := range v.shares {
 		if s.prefix == w.base.wrote && w.base.where[memorySlot{v.servers[s.server].ID, s.num}] {
 			standing++
 		}
+		later = later || !w.ours[s.prefix] && s.header.Seqnum > w.base.wrote.header().Seqnum
 	}
-	if standing < len(w.base.where) {
-		return 0, 0, nil, w.again(v.missing())
+	if standing < len(w.base.where) || later && w.blind < maxBlind {
+		return 0, 0, nil, nil, w.again(v.missing())
 	}
-	return w.base.k, w.base.n, w.base.contents, nil
+	i := slices.IndexFunc(list, func(ver *version) bool { return ver.prefix == w.base.wrote })
+	return w.base.k, w.base.n, w.base.contents, list[i], nil
 }
 
 // settled says that a version is the newest, whole, on enough servers, with
@@ -430,9 +443,17 @@ func (w *writing) remember(v *survey, out *outcome) {
 func (w *writing) notice(v *survey) {
 	w.mixed = slices.ContainsFunc(v.shares, func(s *share) bool { return s.prefix != v.shares[0].prefix })
 	for i, s := range v.servers {
-		if before, ok := w.refusals[s.ID]; ok && v.state[i] == answered && v.holdings(i) == before {
+		if v.state[i] != answered {
+			continue
+		}
+		now := v.holdings(i)
+		if before, ok := w.refusals[s.ID]; ok && now == before {
 			w.liars[s.ID] = true
 		}
+		if before, ok := w.held[s.ID]; ok && now != before {
+			w.blind = 0 // somebody is at work
+		}
+		w.held[s.ID] = now
 	}
 }
 

@@ -74,7 +74,7 @@ func (v *survey) candidates(newer []*version, unusable map[int]bool) []candidate
 //
 // The order keeps racing writers from destroying what the others need. First
 // goes the first server of the permuted order that holds shares of the base
-// version and nothing newer, alone: among writers that saw the same base, one
+// version (of our own last one, where no version is whole) and nothing newer, alone: among writers that saw the same base, one
 // wins there and the others stop before they wrote anything. Then the rest.
 // Last, and only when nothing was refused so far, the servers that hold shares
 // of a newer version that is not whole: by then its writer, should it be alive
@@ -99,6 +99,9 @@ func (v *survey) publish(ctx context.Context, d *draft, base *version, newer []*
 		batches := batch(goal)
 		if first && base != nil {
 			batches = v.lock(ctx, d, base, batches, out)
+			if !base.recoverable() && len(out.placed) == 0 {
+				return out // mending from memory: see recall
+			}
 		}
 		for _, ph := range []phase{phaseBase, phaseNewer} {
 			if out.contested() || ctx.Err() != nil {
@@ -135,6 +138,12 @@ func (v *survey) lock(ctx context.Context, d *draft, base *version, batches [][]
 			break
 		}
 		i := lockServer(batches, base)
+		if i < 0 {
+			if !base.recoverable() {
+				break
+			}
+			i = 0
+		}
 		limit := v.store.opts.CallTimeout
 		if len(batches) > 1 {
 			limit = min(limit, lockTimeout)
@@ -170,7 +179,8 @@ func batchPhase(b []target) phase {
 	return ph
 }
 
-// lockServer is the batch that goes first: see publish.
+// lockServer is the batch that goes first, see publish; -1 when none replaces a
+// share of the base.
 func lockServer(batches [][]target, base *version) int {
 	second := -1
 	for i, b := range batches {
@@ -186,7 +196,7 @@ func lockServer(batches [][]target, base *version) int {
 			second = i
 		}
 	}
-	return max(second, 0)
+	return second
 }
 
 // write sends batches at once and records what became of them. Servers that are

@@ -1,6 +1,7 @@
 package mutable
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -199,5 +200,73 @@ func TestRemainsOfARace(t *testing.T) {
 	stand(0, 0, 1, 1, 2)
 	if err := g.store(t, Options{Needed: 3, Happy: 5, Total: 5}).Modify(ctx, file, func(old []byte) ([]byte, error) { return []byte("x"), nil }); !errors.Is(err, ErrNotEnoughShares) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A writer that mends from its memory what a race left in pieces may have seen
+// another's write half done. When that one becomes whole first, nothing of it is
+// replaced by what was made without it.
+func TestMendingBesideAWriterThatPauses(t *testing.T) {
+	g := newTestGrid(t, 5)
+	opts := Options{Needed: 3, Happy: 4, Total: 5}
+	s := g.store(t, opts)
+	file := mustCreate(t, s, []byte("base"))
+	shares := map[string][]map[int][]byte{"base": g.shares(file.StorageIndex())}
+	for _, text := range []string{"other", "base+theirs", "base+theirs+theirs"} {
+		if err := s.Overwrite(ctx, file, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		shares[text] = g.shares(file.StorageIndex())
+	}
+	stand := func(text string, where ...int) {
+		for _, server := range where {
+			for num, share := range shares[text][server] {
+				g.put(file, server, num, share)
+			}
+		}
+	}
+	stand("base", 0, 1, 2, 3, 4)
+
+	var mu sync.Mutex // guards writes and again
+	writes, again := 0, false
+	for _, ts := range g.tests {
+		ts.set(func(ts *testServer) {
+			ts.before = func(write bool) error {
+				if !write {
+					return nil
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				switch writes++; writes {
+				case 2: // the first server has taken ours: now the others are somebody else's
+					stand("base+theirs", 1, 2)
+					stand("other", 3, 4)
+				case 6: // no version was whole: one is now, and was acknowledged
+					stand("base+theirs", 0, 1, 2, 3, 4)
+				}
+				return nil
+			}
+		})
+	}
+	opts.Pause = func(ctx context.Context, n int) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if writes >= 6 && !again {
+			again = true
+			stand("base+theirs+theirs", 3) // its writer goes on
+		}
+		return ctx.Err()
+	}
+	late := g.store(t, opts)
+	if err := late.Modify(ctx, file, func(old []byte) ([]byte, error) {
+		if strings.HasSuffix(string(old), "+ours") {
+			return nil, nil
+		}
+		return append(bytes.Clone(old), "+ours"...), nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if got := mustRead(t, s, file); !again || !strings.HasPrefix(got, "base+theirs") || !strings.HasSuffix(got, "+ours") {
+		t.Errorf("%q after %d writes", got, writes)
 	}
 }

@@ -399,24 +399,12 @@ func badSlot(server, num int, head []byte) slot {
 // check believes a share: its public key has the capability's fingerprint and
 // signed the header.
 func (v *survey) check(ctx context.Context, server, num int, head []byte) (*share, error) {
-	h, o, err := parseHeader(head)
+	h, o, head, err := v.wholeHead(ctx, server, num, head)
 	if err != nil {
 		return nil, err
 	}
 	if num >= h.Total {
 		return nil, fmt.Errorf("%w: number %d of %d", errShare, num, h.Total)
-	}
-	if need := max(o.publicKey.to, o.signature.to); uint64(len(head)) < need {
-		// Keys longer than ours, or those of MDMF where SDMF was expected, lie beyond
-		// what was read.
-		got, err := v.servers[server].Client.ReadSlot(ctx, v.id.index, []int{num}, []storage.ReadVector{{Offset: 0, Size: need}})
-		if err != nil {
-			return nil, err
-		}
-		if len(got[num]) != 1 || uint64(len(got[num][0])) != need || !bytes.Equal(got[num][0][:sdmfHeader], head[:sdmfHeader]) {
-			return nil, fmt.Errorf("%w: cut off", errShare)
-		}
-		head = got[num][0]
 	}
 	public, err := v.publicKey(head[o.publicKey.from:o.publicKey.to])
 	if err != nil {
@@ -435,6 +423,27 @@ func (v *survey) check(ctx context.Context, server, num int, head []byte) (*shar
 		v.mu.Unlock()
 	}
 	return s, nil
+}
+
+// wholeHead parses a share's head. Keys longer than ours, or those of MDMF where SDMF
+// was expected, lie beyond what was read: it is read again then, as far as they go.
+// The share may be replaced between two readings; each has what one version holds.
+func (v *survey) wholeHead(ctx context.Context, server, num int, head []byte) (Header, offsets, []byte, error) {
+	for look := 0; ; look++ {
+		h, o, err := parseHeader(head)
+		need := max(o.publicKey.to, o.signature.to)
+		if err != nil || uint64(len(head)) >= need {
+			return h, o, head, err
+		}
+		got, err := v.servers[server].Client.ReadSlot(ctx, v.id.index, []int{num}, []storage.ReadVector{{Offset: 0, Size: need}})
+		if err != nil && !errors.Is(err, storage.ErrNoShare) {
+			return h, o, nil, err
+		}
+		if look == maxLooks || len(got[num]) != 1 || uint64(len(got[num][0])) > need || bytes.HasPrefix(head, got[num][0]) {
+			return h, o, nil, fmt.Errorf("%w: cut off", errShare)
+		}
+		head = got[num][0]
+	}
 }
 
 // publicKey parses the file's public key once and refuses any other.
