@@ -14,9 +14,10 @@ import (
 // maxDirectory bounds an immutable directory that is read into memory.
 const maxDirectory = 64 << 20
 
-// NewDirs keeps immutable directories in files and mutable ones in slots.
-func NewDirs(files *immutable.Client, slots *mutable.Store) *dirnode.Dirs {
-	return &dirnode.Dirs{Files: dirFiles{files}, Mutable: slots}
+// NewDirs keeps immutable directories in files and mutable ones in slots. tempDir is
+// that of long walks; "": the system's.
+func NewDirs(files *immutable.Client, slots *mutable.Store, tempDir string) *dirnode.Dirs {
+	return &dirnode.Dirs{Files: dirFiles{files}, Mutable: slots, TempDir: tempDir}
 }
 
 // dirFiles stores immutable directories as the files that they are.

@@ -90,9 +90,12 @@ func (n *Node) storageStatus() (webapi.Storage, bool) {
 // statistics are this node's figures, as Tahoe's /statistics has them.
 func (n *Node) statistics() storage.Statistics {
 	if n.server == nil {
-		return storage.Statistics{Counters: map[string]uint64{}, Stats: map[string]*float64{}}
+		s := storage.Statistics{Counters: map[string]uint64{}, Stats: map[string]*float64{}}
+		n.usage.addTo(s)
+		return s
 	}
 	s := n.server.Statistics()
+	n.usage.addTo(s)
 	if last, ok := n.checker.State().Last(); ok {
 		s.Set("storage_server.total_bucket_count", float64(last.Buckets))
 	}

@@ -50,6 +50,9 @@ type Options struct {
 	Log     *slog.Logger
 	// Private handles the web API's /private/warren/v1/ once the node is open; nil: nothing.
 	Private func(*Node) http.Handler
+	// Incident keeps the report that somebody makes at the web API's /report_incident;
+	// nil: there is no such page.
+	Incident func(details string) error
 }
 
 // Node is an open node. Grid, Files and Dirs are ready after Open and useful
@@ -79,6 +82,7 @@ type Node struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
+	usage    *usage
 	requests atomic.Int64 // to the web API that are being answered
 
 	mu  sync.Mutex // guards url
@@ -91,7 +95,7 @@ func Open(cfg *config.Node, opts Options) (*Node, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{Config: cfg, opts: opts}
+	n := &Node{Config: cfg, opts: opts, usage: newUsage()}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	if err := n.open(); err != nil {
 		return nil, errors.Join(err, n.Close())
@@ -139,7 +143,7 @@ func (n *Node) open() (err error) {
 	}); err != nil {
 		return err
 	}
-	n.Dirs = NewDirs(n.Files, n.Slots)
+	n.Dirs = NewDirs(n.Files, n.Slots, s.TempDir)
 	n.Dirs.Keeper = dirnode.NewKeeper(n.Dirs, func(entries int, err error) {
 		if err != nil {
 			n.opts.Log.Debug("looking whether entries of a directory still stand", "error", err)
@@ -167,6 +171,7 @@ func (n *Node) Start(ctx context.Context) error {
 			return err
 		}
 	}
+	n.running.Go(func() { n.usage.watch(n.ctx) })
 	if n.checker != nil {
 		n.running.Go(func() { n.checker.Run(n.ctx) })
 	}
@@ -328,7 +333,7 @@ func (n *Node) serveWeb(ctx context.Context) error {
 		private = n.opts.Private(n)
 	}
 	background := func(run func(context.Context)) { n.running.Go(func() { run(n.ctx) }) }
-	c := webapi.Config{Background: background, Welcome: n.welcome, Statistics: n.statistics, Token: n.secrets.token.Text, Private: private, Grid: offline{}}
+	c := webapi.Config{Background: background, Welcome: n.welcome, Statistics: n.statistics, Token: n.secrets.token.Text, Private: private, Incident: n.opts.Incident, Grid: offline{}}
 	c.Storage, c.Static = n.storageStatus, n.Config.Settings.WebStatic
 	if n.Dirs != nil {
 		prohibited := &blacklist{path: n.Config.Path("access.blacklist"), log: n.opts.Log}

@@ -36,6 +36,8 @@ type Dirs struct {
 	Now     func() time.Time // nil: time.Now
 	// Keeper, when not nil, looks after what Edit has set.
 	Keeper *Keeper
+	// TempDir is where a long walk keeps what it has met; "": the system's.
+	TempDir string
 }
 
 func (d *Dirs) now() time.Time {

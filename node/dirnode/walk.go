@@ -2,7 +2,6 @@ package dirnode
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -68,10 +67,12 @@ const (
 // a directory, or fs.SkipAll; any other error ends the walk and is its result.
 //
 // A few directories are read ahead. The memory taken is that of the directories on
-// the way from the root, and 16 bytes, kept in a map, of each thing met.
+// the way from the root; what was met is kept in a file, see Dirs.TempDir, when there
+// is much of it.
 func (d *Dirs) Walk(ctx context.Context, root caps.Cap, visit func(Step) error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &walk{dirs: d, visit: visit, seen: map[[16]byte]struct{}{}}
+	w := &walk{dirs: d, visit: visit, met: newMet(d.TempDir)}
+	defer w.met.close()
 	defer w.reading.Wait()
 	defer cancel()
 	err := w.run(ctx, root)
@@ -84,7 +85,7 @@ func (d *Dirs) Walk(ctx context.Context, root caps.Cap, visit func(Step) error) 
 type walk struct {
 	dirs  *Dirs
 	visit func(Step) error
-	seen  map[[16]byte]struct{} // of verifiers
+	met   *met // verifiers
 
 	todo    []*pending // the last one is the next
 	reading sync.WaitGroup
@@ -134,7 +135,9 @@ type reading struct {
 }
 
 func (w *walk) run(ctx context.Context, root caps.Cap) error {
-	w.first(root)
+	if _, err := w.first(root); err != nil {
+		return err
+	}
 	w.todo = []*pending{{entry: NewEntry("", root, nil)}}
 	for len(w.todo) > 0 {
 		if err := ctx.Err(); err != nil {
@@ -154,18 +157,12 @@ func (w *walk) run(ctx context.Context, root caps.Cap) error {
 
 // first says that c was not met before. Literals and unknown kinds have no
 // verifier and cannot make loops.
-func (w *walk) first(c caps.Cap) bool {
+func (w *walk) first(c caps.Cap) (bool, error) {
 	v := caps.Verifier(c)
 	if v == nil {
-		return true
+		return true, nil
 	}
-	sum := sha256.Sum256([]byte(v.Text()))
-	key := [16]byte(sum[:])
-	if _, met := w.seen[key]; met {
-		return false
-	}
-	w.seen[key] = struct{}{}
-	return true
+	return w.met.add(v.Text())
 }
 
 // readAhead begins to read the next directories.
@@ -221,12 +218,17 @@ func (w *walk) directory(ctx context.Context, p *pending) error {
 	var dirs []*pending
 	files := entries[:0]
 	for _, e := range entries {
-		switch class := ClassOf(e.Cap()); {
-		case class == UnknownClass:
+		class := ClassOf(e.Cap())
+		if class == UnknownClass {
 			if err := w.leaf(ctx, p, e, class); err != nil {
 				return err
 			}
-		case !w.first(e.Cap()):
+			continue
+		}
+		switch first, err := w.first(e.Cap()); {
+		case err != nil:
+			return err
+		case !first:
 		case class == FileClass:
 			files = append(files, e)
 		default:

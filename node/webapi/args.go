@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/ianaindex"
+
 	"warren/node/dirnode"
 	"warren/node/mutable"
 )
@@ -54,6 +57,33 @@ func argument(r *http.Request, name string) (value string, given bool) {
 		return v[0], true
 	}
 	return "", false
+}
+
+// text is arg, for what names entries: in the character set that _charset= names, else
+// in UTF-8.
+func text(r *http.Request, name string) (value string, given bool, err error) {
+	value, given = argument(r, name)
+	value, err = fromCharset(r, value)
+	return value, given, err
+}
+
+// fromCharset decodes what stands in a form in the character set that _charset= names.
+func fromCharset(r *http.Request, value string) (string, error) {
+	name, given := argument(r, "_charset")
+	if !given || strings.EqualFold(name, "utf-8") || strings.EqualFold(name, "utf8") {
+		return value, nil
+	}
+	enc, err := ianaindex.IANA.Encoding(name)
+	if err != nil || enc == nil {
+		if enc, err = htmlindex.Get(name); err != nil {
+			return "", bad("_charset=%q is no character set that is known here", name)
+		}
+	}
+	decoded, err := enc.NewDecoder().String(value)
+	if err != nil {
+		return "", bad("a name is not in the character set that _charset= names")
+	}
+	return decoded, nil
 }
 
 // verb is t=, what to do.

@@ -20,7 +20,10 @@ func (s *server) relink(w http.ResponseWriter, r *http.Request, at place, t stri
 	if err != nil {
 		return err
 	}
-	to, given := argument(r, "to_dir")
+	to, given, err := text(r, "to_dir")
+	if err != nil {
+		return err
+	}
 	if t == "rename" {
 		if given {
 			return bad("to_dir= is not valid for rename")
@@ -29,12 +32,18 @@ func (s *server) relink(w http.ResponseWriter, r *http.Request, at place, t stri
 			return bad("to_name= is required for rename")
 		}
 	}
-	name, named := argument(r, "from_name")
+	name, named, err := text(r, "from_name")
+	if err != nil {
+		return err
+	}
 	if !named {
 		return bad("from_name= is required")
 	}
 	name = strings.TrimSpace(name)
-	newName, named := argument(r, "to_name")
+	newName, named, err := text(r, "to_name")
+	if err != nil {
+		return err
+	}
 	if !named {
 		newName = name
 	}

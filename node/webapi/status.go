@@ -113,6 +113,28 @@ func (s *server) only(h func(w http.ResponseWriter, r *http.Request) error) http
 	}
 }
 
+// incident is /report_incident: somebody says that something went wrong.
+func (s *server) incident(w http.ResponseWriter, r *http.Request) {
+	err := func() error {
+		if r.Method != http.MethodPost {
+			return bad("/report_incident can only be used with POST")
+		}
+		r.Body = http.MaxBytesReader(nil, r.Body, 1<<20)
+		if err := parseForm(r); err != nil {
+			return err
+		}
+		if r.MultipartForm != nil {
+			defer r.MultipartForm.RemoveAll()
+		}
+		return s.Incident(arg(r, "details"))
+	}()
+	if err != nil {
+		s.answer(w, r, err)
+		return
+	}
+	plain(w, http.StatusOK, "An incident report has been saved to logs/incidents/ in the node directory.")
+}
+
 // status is /status: what the node does and did with the grid, and /status/up-0 and
 // its like, of one operation.
 func (s *server) status(w http.ResponseWriter, r *http.Request) error {

@@ -265,7 +265,10 @@ func (s *server) mkdirAt(r *http.Request, at place, t string) (caps.Cap, error) 
 // post handles the verbs of POST.
 func (s *server) post(w http.ResponseWriter, r *http.Request, at place) error {
 	ctx, t := r.Context(), verb(r)
-	name := arg(r, "name")
+	name, _, err := text(r, "name")
+	if err != nil {
+		return err
+	}
 	switch {
 	case t == "mkdir", t == "mkdir-with-children", t == "mkdir-immutable", t == "upload":
 		// These may name what is not there yet.
@@ -407,9 +410,12 @@ func (s *server) uploadForm(w http.ResponseWriter, r *http.Request, at place) er
 		return err
 	}
 	if at.cap != nil && caps.IsDir(at.cap) {
-		name := arg(r, "name")
-		if name == "" {
-			name = header
+		name, _, err := text(r, "name")
+		if err == nil && name == "" {
+			name, err = fromCharset(r, header)
+		}
+		if err != nil {
+			return err
 		}
 		if name = strings.TrimSpace(name); name == "" {
 			return bad("upload requires a name")

@@ -86,6 +86,9 @@ type Config struct {
 	// Storage is how the storage stands that this node offers; false: it offers none.
 	// nil: there is no such page.
 	Storage func() (Storage, bool)
+	// Incident keeps a report, with what its reporter says of it; nil: there is no such
+	// page.
+	Incident func(details string) error
 	// Static is the directory of the operator's own pages, which /static/ serves (Tahoe's
 	// web.static); "": there is none.
 	Static string
@@ -129,6 +132,9 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("/helper_status", s.only(s.helperStatus))
 	if c.Storage != nil {
 		mux.HandleFunc("/storage", s.only(s.storage))
+	}
+	if c.Incident != nil {
+		mux.HandleFunc("/report_incident", s.incident)
 	}
 	if c.Static != "" {
 		mux.HandleFunc("/static/", s.only(s.static))

@@ -153,7 +153,7 @@ func (g *Grid) Join(t testing.TB) *Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Slots.Close() })
-	c.Dirs = node.NewDirs(c.Files, c.Slots)
+	c.Dirs = node.NewDirs(c.Files, c.Slots, t.TempDir())
 	c.Web = node.WebGrid(c.Files, c.Slots, c.Dirs)
 	g.mu.Lock()
 	g.clients = append(g.clients, c)

@@ -10,7 +10,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"html"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -288,9 +290,49 @@ func (w *world) files(t *testing.T) (found []string) {
 	return found
 }
 
+// fakeBrowser has both programs open pages with one that notes what it is given: an
+// address, or a page that sends a browser on to it.
+func fakeBrowser(t *testing.T) {
+	bin := t.TempDir()
+	script := "#!/bin/sh\ncase \"$1\" in http*) printf %s \"$1\" ;; *) cat \"$1\" ;; esac >opened\n"
+	if err := os.WriteFile(filepath.Join(bin, "xdg-open"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	t.Setenv("BROWSER", filepath.Join(bin, "xdg-open")+" %s")
+}
+
+var sentOn = regexp.MustCompile(`<a href="([^"]+)">`)
+
+// opened is the address that a command sends the browser to, unescaped and without a
+// slash at the end of its path.
+func opened(t *testing.T, run commandLine, dir string, args []string) string {
+	t.Helper()
+	note := filepath.Join(dir, "opened")
+	s, err := run(dir, args...)
+	if err != nil || s.Code != 0 {
+		t.Errorf("%q: %+v, %v", args, s, err)
+		return ""
+	}
+	b, err := os.ReadFile(note)
+	if err := errors.Join(err, os.Remove(note)); err != nil {
+		t.Errorf("%q: %v", args, err)
+	}
+	if m := sentOn.FindSubmatch(b); m != nil {
+		b = []byte(html.UnescapeString(string(m[1])))
+	}
+	address, err := url.Parse(string(b))
+	if err != nil {
+		t.Errorf("%q: %v", args, err)
+		return ""
+	}
+	return fmt.Sprintf("%s://%s%s?%s", address.Scheme, address.Host, strings.TrimSuffix(address.Path, "/"), address.RawQuery)
+}
+
 // The tahoe command and ours do the same, on Tahoe's node and on ours.
 func TestCommandsAsTahoes(t *testing.T) {
 	NeedPeers(t)
+	fakeBrowser(t)
 	introducer := StartOurIntroducer(t)
 	StartOurStorage(t, introducer.FURL, "house")
 	var theirs, ours *WebClient
@@ -347,6 +389,20 @@ func TestCommandsAsTahoes(t *testing.T) {
 			if err := errors.Join(err1, err2); err != nil || a != b {
 				t.Errorf("%s, %s: %v\n%+v\nand warren's\n%+v", line, worlds[i].name, err, a, b)
 			}
+		}
+	}
+	// The browser is sent to the same page.
+	for _, i := range []int{0, 2} {
+		dir := worlds[i].dir
+		for _, line := range []string{"webopen", "webopen --info", "webopen w:", "webopen w:cp/file", "webopen -i w:cp/tree", "webopen tahoe:", "webopen w:backup/Latest/"} {
+			args := append([]string{"-d", "node"}, strings.Fields(line)...)
+			a, b := opened(t, worlds[i].run, dir, args), opened(t, worlds[1].run, dir, args)
+			if a != b || !strings.HasPrefix(a, "http://127.0.0.1:") {
+				t.Errorf("%s, %s: tahoe opens %q and warren %q", line, worlds[i].name, a, b)
+			}
+		}
+		if s, err := worlds[1].run(dir, "-d", "node", "webopen", "nobody:x"); err != nil || s.Code != 3 {
+			t.Errorf("an unknown alias: %+v, %v", s, err)
 		}
 	}
 	// The aliases file of each is one that the other program reads and adds to.

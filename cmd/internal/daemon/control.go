@@ -137,6 +137,7 @@ func (d *Daemon) control() http.Handler {
 			}
 		})
 	}
+	mux.HandleFunc("/private/logs/v1", d.journal.stream) // Tahoe's
 	handle("GET status", func(*http.Request) (any, error) { return d.Status(), nil })
 	if d.invites == nil {
 		return mux

@@ -53,6 +53,7 @@ type Daemon struct {
 	home    *torutil.Home
 	handle  *torutil.Handle
 	began   time.Time
+	journal *journal
 
 	Node    *node.Node
 	invites *invite.Inviter      // nil for an introducer
@@ -73,7 +74,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	if o.Say == nil {
 		o.Say = func(string, ...any) {}
 	}
-	d := &Daemon{opts: o, began: time.Now()}
+	d := &Daemon{opts: o, began: time.Now(), journal: newJournal()}
+	o.Log = slog.New(d.journal.handler(o.Log.Handler()))
+	d.opts.Log = o.Log
 	if d.cfg, err = config.Open(o.Dir); err != nil {
 		return err
 	}
@@ -100,6 +103,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	d.Node, err = node.Open(d.cfg, node.Options{
 		Network: d.home, Local: d.handle.Local, Addresses: torutil.Addresses, Program: "warren/" + o.Version, Log: o.Log,
 		Private: func(*node.Node) http.Handler { return d.control() },
+		Incident: func(details string) error {
+			return d.journal.report(d.cfg.Path("logs", "incidents"), o.Version, details, time.Now())
+		},
 	})
 	if err != nil {
 		return err
