@@ -3,16 +3,9 @@ package interop
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"math/big"
 	"net"
 	"net/url"
 	"os"
@@ -127,45 +120,9 @@ func recordedGrid(t *testing.T, n int, rec *record) (yaml string, servers slots)
 		seed := fmt.Appendf(nil, "server of races %04d", i) // 20 bytes
 		backend := recorder{mem.New(0), rec}
 		server := storage.NewServer(backend, storage.Options{NodeID: [20]byte(seed)})
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "newpb_thingy"}}
-		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		cert := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error, 1)
-		go func() {
-			done <- gbs.NewServer(server.As(storage.Account{}), storageSwissnum, gbs.Options{}).Serve(ctx, l, cert)
-		}()
-		t.Cleanup(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("serving: %v", err)
-			}
-			if err := server.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-		port := l.Addr().(*net.TCPAddr).Port
-		nurl, err := gbs.NURL(cert, "127.0.0.1", port, false, storageSwissnum)
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := furl.FURL{TubID: taghash.EncodeBase32(seed), Swissnum: storageSwissnum}
-		hint, err := furl.ParseHint(fmt.Sprintf("tcp:127.0.0.1:%d", port))
-		if err != nil {
-			t.Fatal(err)
-		}
-		address.Hints = []furl.Hint{hint}
+		nurl, _ := serveGBS(t, server)
+		address := furl.FURL{TubID: taghash.EncodeBase32(seed), Swissnum: storageSwissnum,
+			Hints: []furl.Hint{{Type: "tcp", Host: nurl.Host, Port: nurl.Port}}}
 		ann := map[string]any{"nickname": fmt.Sprint("server", i), "anonymous-storage-FURL": address.Text(), "anonymous-storage-NURLs": []any{nurl.Text()}}
 		id := fmt.Sprint("races-", i)
 		a, err := grid.ParseAnnouncement(id, ann, "test")

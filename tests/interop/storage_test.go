@@ -4,23 +4,18 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"io"
 	"io/fs"
 	"maps"
-	"math/big"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -97,16 +92,14 @@ func openOurs(t *testing.T, dir string) (nurl furl.NURL, close func()) {
 		node[i] = byte(i + 1) // as gbs_server.py has it
 	}
 	server := storage.NewServer(backend, storage.Options{NodeID: node, Now: func() time.Time { return storageTime }})
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "newpb_thingy"}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return serveGBS(t, server)
+}
+
+// serveGBS serves a server over HTTPS on loopback until close is called, or the test
+// ends, and closes it.
+func serveGBS(t *testing.T, server *storage.Server) (nurl furl.NURL, close func()) {
+	t.Helper()
+	cert := tubCertificate(t, anyTub)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -116,19 +109,17 @@ func openOurs(t *testing.T, dir string) (nurl furl.NURL, close func()) {
 	go func() {
 		done <- gbs.NewServer(server.As(storage.Account{}), storageSwissnum, gbs.Options{}).Serve(ctx, l, cert)
 	}()
-	stop := func() {
+	close = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
+		if err := errors.Join(<-done, server.Close()); err != nil {
 			t.Errorf("serving: %v", err)
 		}
-		done <- nil
-		server.Close()
-	}
-	t.Cleanup(stop)
+	})
+	t.Cleanup(close)
 	if nurl, err = gbs.NURL(cert, "127.0.0.1", l.Addr().(*net.TCPAddr).Port, false, storageSwissnum); err != nil {
 		t.Fatal(err)
 	}
-	return nurl, stop
+	return nurl, close
 }
 
 // tahoeStorageClient sends Tahoe's client through a server's endpoints.
