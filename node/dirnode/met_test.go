@@ -13,7 +13,7 @@ func TestMet(t *testing.T) {
 	dir := t.TempDir()
 	m := newMet(dir)
 	defer m.close()
-	const members = 700_000
+	const members = 300_000
 	var few uint64
 	for i := range members {
 		if first, err := m.add(fmt.Sprint(i)); err != nil || !first {
