@@ -327,6 +327,9 @@ func (m *ourMember) start(t testing.TB) {
 	m.web(t)
 }
 
+// Web is its web API.
+func (m *ourMember) Web(t testing.TB) *WebClient { t.Helper(); return m.web(t) }
+
 // web is its web API.
 func (m *ourMember) web(t testing.TB) *WebClient {
 	t.Helper()
