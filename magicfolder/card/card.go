@@ -166,6 +166,9 @@ func Parse(metadata json.RawMessage, readcap string) (Card, error) {
 	}
 	c := Card{Key: ed25519.PublicKey(w.Key), Generation: w.Generation}
 	for _, n := range w.Notes {
+		if len(n.For) != ed25519.PublicKeySize || len(n.Ephemeral) != 32 || len(n.Sig) != ed25519.SignatureSize || len(n.Box) > maxBox || len(n.Box) == 0 {
+			continue
+		}
 		c.Notes = append(c.Notes, Note{n.Kind, ed25519.PublicKey(n.For), n.Generation, n.Ephemeral, n.Box, n.Sig})
 	}
 	return c, nil
