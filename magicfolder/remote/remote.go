@@ -99,13 +99,14 @@ const (
 	MutableDirectory      // a mutable directory, writecap or readcap
 )
 
-// KindOf looks at the capability's text alone.
+// KindOf looks at the capability's text alone, which has to be the usual one.
 func KindOf(c Cap) Kind {
 	if len(c) > 1<<16 {
 		return Other
 	}
 	parsed, err := caps.Parse(string(c))
-	if err != nil {
+	if err != nil || parsed.Text() != c.Text() {
+		// One directory under two texts would be two participants.
 		return Other
 	}
 	switch parsed.(type) {
