@@ -35,6 +35,9 @@ type Folder struct {
 	linkMu  sync.Mutex // one writer of our Personal directory at a time
 	freshMu sync.Mutex // one reader of the Collective at a time
 
+	sendMu  sync.Mutex      // guards sending; nothing else is locked under it
+	sending map[string]bool // keys whose versions are being uploaded
+
 	mu         sync.Mutex // guards all below
 	cfg        state.Folder
 	disk       fsys.FS
@@ -140,7 +143,8 @@ func (f *Folder) downloader(disk fsys.FS) *download.Downloader {
 }
 
 func (f *Folder) capturer(disk fsys.FS) *upload.Capturer {
-	return &upload.Capturer{FS: disk, Store: f.store, Now: f.now, Settle: f.opt.Settle, Fault: f.opt.Fault}
+	return &upload.Capturer{FS: disk, Store: f.store, Now: f.now, Settle: f.opt.Settle,
+		Supersede: f.opt.Supersede, Sending: f.isSending, Fault: f.opt.Fault}
 }
 
 // Run keeps the folder in step until ctx ends. It returns after everything that

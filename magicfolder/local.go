@@ -185,6 +185,22 @@ func (f *Folder) push(ctx context.Context) error {
 	return nil
 }
 
+func (f *Folder) setSending(keys []string) {
+	sending := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		sending[key] = true
+	}
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	f.sending = sending
+}
+
+func (f *Folder) isSending(key string) bool {
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	return f.sending[key]
+}
+
 func bytesOf(line []state.Stashed) int64 {
 	var n int64
 	for _, v := range line {
@@ -251,6 +267,8 @@ const heavy = 256 << 10
 
 func (f *Folder) uploadAll(ctx context.Context, keys []string, lines map[string][]state.Stashed, failed map[string]bool) error {
 	author := f.config().Author
+	f.setSending(keys)
+	defer f.setSending(nil)
 	g, gctx := errgroup.WithContext(ctx)
 	slots := semaphore.NewWeighted(int64(f.opt.Workers))
 	errs := make([]error, len(keys))

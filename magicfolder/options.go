@@ -46,6 +46,9 @@ type Options struct {
 	// Settle is how long a file must be left alone before it is captured
 	// (400 ms); negative: not at all.
 	Settle time.Duration
+	// Supersede is how soon after an edit the next one takes its place, as long as
+	// it has not been uploaded (5 s); negative: each captured version is published.
+	Supersede time.Duration
 	// Grace is how long another participant may take to resolve a conflict
 	// that both sides have published (3 polls).
 	Grace time.Duration
@@ -82,6 +85,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Settle == 0 {
 		o.Settle = 400 * time.Millisecond
+	}
+	if o.Supersede == 0 {
+		o.Supersede = 5 * time.Second
 	}
 	if o.Grace <= 0 {
 		o.Grace = 3 * o.Poll

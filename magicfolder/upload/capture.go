@@ -31,6 +31,13 @@ type Capturer struct {
 	Now   func() time.Time
 	// Settle is how long a file must have been left alone; negative: not at all.
 	Settle time.Duration
+	// Supersede is how old a captured version may be for the next edit to take its
+	// place instead of following it; at or below zero none is replaced.
+	Supersede time.Duration
+	// Sending, when set, says whether a path's versions are being uploaded: those
+	// are followed and not replaced, or a file that is saved all the time would
+	// never arrive.
+	Sending func(key string) bool
 	// Fault, when set, may fail at a named step: tests crash us there.
 	Fault func(step string) error
 }
@@ -84,8 +91,9 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 		return false, err
 	}
 	captured := false
+	var replaced []state.Stashed
 	err = c.Store.Update(func(tx *state.Tx) error {
-		captured = false
+		captured, replaced = false, nil
 		rec, _, err := tx.File(key)
 		if err != nil {
 			return err
@@ -97,7 +105,7 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 		}
 		v := state.Stashed{Key: key, Relpath: path, File: name, Size: size, Sum: sum,
 			Modified: floorSecond(before.Modified), Captured: now.Unix()}
-		if err := stash(tx, &rec, v); err != nil {
+		if replaced, err = c.stash(tx, rec, v); err != nil {
 			return err
 		}
 		rec.Relpath, rec.Disk, rec.Sum = path, &before, sum
@@ -108,30 +116,45 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 		drop()
 		return false, err
 	}
+	c.Store.Discard(replaced)
 	return true, c.fault("capture.recorded")
 }
 
 func floorSecond(ns int64) int64 { return time.Unix(0, ns).Unix() }
 
 // stash appends v to its line; the first of a line descends from what is
-// published.
-func stash(tx *state.Tx, rec *state.File, v state.Stashed) error {
+// published. It gives the version whose place v took.
+func (c *Capturer) stash(tx *state.Tx, rec state.File, v state.Stashed) (replaced []state.Stashed, err error) {
 	line, err := tx.Line(v.Key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(line) == 0 && rec.Head != "" {
-		v.Parents = append(v.Parents, rec.Head)
-	}
-	if n := len(line); n > 0 && line[n-1].Deleted && line[n-1].Snapshot == "" {
-		// Made again before the delete was told: one edit.
-		v.Parents = line[n-1].Parents
-		if err := tx.DropStashed(line[n-1]); err != nil {
-			return err
+	n := len(line)
+	if n == 0 {
+		if rec.Head != "" {
+			v.Parents = append(v.Parents, rec.Head)
+		}
+	} else if last := line[n-1]; c.supersedes(v, last) {
+		v.Parents, replaced = last.Parents, line[n-1:]
+		if err := tx.DropStashed(last); err != nil {
+			return nil, err
 		}
 	}
 	_, err = tx.Stash(v)
-	return err
+	return replaced, err
+}
+
+// supersedes says whether v takes the place of the version before it. One that is
+// stored whole may have been linked, and stays.
+func (c *Capturer) supersedes(v, last state.Stashed) bool {
+	switch {
+	case v.Deleted || last.Snapshot != "":
+		return false
+	case last.Deleted:
+		return true // made again before the delete was told: one edit
+	}
+	age := v.Captured - last.Captured
+	return age >= 0 && time.Duration(age)*time.Second < c.Supersede && (c.Sending == nil || !c.Sending(v.Key))
 }
 
 func (c *Capturer) copy(ctx context.Context, f io.Reader, name string) ([]byte, int64, error) {
@@ -185,7 +208,7 @@ func (c *Capturer) Gone(key, path string) (bool, error) {
 		}
 		now := c.Now().Unix()
 		v := state.Stashed{Key: key, Relpath: rec.Relpath, Deleted: true, Modified: now, Captured: now}
-		if err := stash(tx, &rec, v); err != nil {
+		if _, err := c.stash(tx, rec, v); err != nil {
 			return err
 		}
 		rec.Disk, rec.Sum = nil, nil
