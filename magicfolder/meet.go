@@ -465,7 +465,7 @@ func (f *Folder) version(ctx context.Context, c remote.Cap) (snapshot.Snapshot, 
 	}
 	if ok {
 		return snapshot.Snapshot{Cap: c, Content: k.Content, Metadata: snapshot.Metadata{Relpath: k.Relpath,
-			Author: snapshot.Author{Name: k.Author, Key: k.Key}, Modified: k.Modified, Parents: k.Parents}}, nil
+			Author: snapshot.Author{Name: k.Author, Key: k.Key}, Modified: k.Modified, Parents: k.Parents, Form: k.Form}}, nil
 	}
 	s, err := snapshot.Read(ctx, f.opt.Grid, c)
 	if err != nil {
@@ -476,7 +476,7 @@ func (f *Folder) version(ctx context.Context, c remote.Cap) (snapshot.Snapshot, 
 	}
 	return s, f.store.Update(func(tx *state.Tx) error {
 		return tx.PutKnown(c, state.Known{Relpath: s.Relpath, Author: s.Author.Name, Key: s.Author.Key,
-			Modified: s.Modified, Content: s.Content, Parents: s.Parents})
+			Modified: s.Modified, Content: s.Content, Parents: s.Parents, Form: s.Form})
 	})
 }
 
