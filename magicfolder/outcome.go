@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io/fs"
 	"time"
 
 	"warren/magicfolder/download"
@@ -18,21 +17,20 @@ import (
 // now, and forgets those that the user has removed.
 func (f *Folder) tidyConflicts(disk fsys.FS, key string) error {
 	rec, _, err := f.load(key)
-	if err != nil || len(rec.Conflicts) == 0 {
+	if err != nil {
 		return err
 	}
 	d := f.downloader(disk)
-	var keep []state.Conflict
 	for _, c := range rec.Conflicts {
-		_, err := disk.Lstat(c.Path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if _, err := disk.Lstat(c.Path); err == nil && !bytes.Equal(c.Sum, rec.Sum) {
 			continue
 		}
-		if err != nil || !bytes.Equal(c.Sum, rec.Sum) || !d.Remove(c.Path, c.Sum) {
-			keep = append(keep, c)
+		// One that cannot be removed now stays, and so does its record.
+		if _, err := d.RemoveConflict(key, c); errors.Is(err, errCrash) {
+			return err
 		}
 	}
-	return f.change(key, func(r *state.File) { r.Conflicts = keep })
+	return nil
 }
 
 func (f *Folder) change(key string, fn func(*state.File)) error {

@@ -190,8 +190,12 @@ func TestRemoveKeepsAnEdit(t *testing.T) {
 		}
 		return nil
 	}
-	if d.Remove("f.conflict-x", sum) {
-		t.Error("removed")
+	c := state.Conflict{Path: "f.conflict-x", Name: "x", Sum: sum}
+	if err := d.put("f", state.File{Relpath: "f", Conflicts: []state.Conflict{c}}); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := d.RemoveConflict("f", c); gone || err != nil {
+		t.Errorf("removed: %v, %v", gone, err)
 	}
 	if err := d.Recover(); err != nil {
 		t.Fatal(err)

@@ -112,6 +112,9 @@ type FS interface {
 	// Take moves the file at path to the staging area, and removes the
 	// directories that this left empty.
 	Take(path, staged string) error
+	// Rename gives the file at from the name to, in the same directory, where
+	// nothing is.
+	Rename(from, to string) error
 	// CopyMode gives a staged file the permissions of the file at path, as Swap
 	// does by itself; ErrNotFile for anything else.
 	CopyMode(path, staged string) error

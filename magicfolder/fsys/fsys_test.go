@@ -267,3 +267,25 @@ func TestCheckPath(t *testing.T) {
 		t.Errorf("%s", got)
 	}
 }
+
+func TestRename(t *testing.T) {
+	both(t, func(t *testing.T, f FS, write func(string, string), read func(string) string) {
+		write("d/a", "one")
+		write("d/b", "two")
+		if err := f.Rename("d/a", "d/b"); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("onto another: %v", err)
+		}
+		if err := f.Rename("d/none", "d/c"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("of nothing: %v", err)
+		}
+		if err := f.Rename("d/a", "d/../../c"); !errors.Is(err, ErrName) {
+			t.Errorf("outside: %v", err)
+		}
+		if err := f.Rename("d/a", "d/c"); err != nil {
+			t.Fatal(err)
+		}
+		if read("d/a") != "" || read("d/b") != "two" || read("d/c") != "one" {
+			t.Errorf("%q %q %q", read("d/a"), read("d/b"), read("d/c"))
+		}
+	})
+}

@@ -318,6 +318,32 @@ func (m *Memory) Swap(staged, p string) error {
 	return nil
 }
 
+// Rename implements FS.
+func (m *Memory) Rename(from, to string) error {
+	if err := m.before("rename", from); err != nil {
+		return err
+	}
+	if err := CheckPath(to, false); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := m.files[m.key(from)]
+	if n == nil {
+		return fs.ErrNotExist
+	}
+	if m.files[m.key(to)] != nil {
+		return fs.ErrExist
+	}
+	if err := m.blocked(to); err != nil {
+		return err
+	}
+	n.path = to
+	delete(m.files, m.key(from))
+	m.files[m.key(to)] = n
+	return nil
+}
+
 // CopyMode implements FS; there are no modes here.
 func (m *Memory) CopyMode(p, staged string) error { return CheckPath(p, false) }
 

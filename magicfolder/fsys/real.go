@@ -390,6 +390,28 @@ func (r *real) Take(p, staged string) error {
 	return nil
 }
 
+func (r *real) Rename(from, to string) error {
+	if path.Dir(from) != path.Dir(to) {
+		return fmt.Errorf("%w: in another directory", ErrName)
+	}
+	for _, p := range []string{from, to} {
+		if err := r.check(p); err != nil {
+			return err
+		}
+	}
+	it, err := r.root.Lstat(from)
+	if err != nil {
+		return err
+	}
+	if !it.Mode().IsRegular() {
+		return ErrNotFile
+	}
+	if err := r.renameNew(from, to); err != nil {
+		return err
+	}
+	return r.syncParents(to)
+}
+
 func (r *real) syncParents(names ...string) error {
 	done := ""
 	for _, n := range names {

@@ -62,7 +62,13 @@ type Move struct {
 	OldSum  []byte        `json:"old_sum,omitempty"`
 	New     fsys.State    `json:"new"`
 	Form    snapshot.Form `json:"form,omitzero"` // of the new version
+	// Stash is a version of ours that begins with the move. Without a Cap the bytes
+	// that are put in place are ours, and Head stays.
+	Stash *Stashed `json:"stash,omitempty"`
 }
+
+// Deletes says that the move takes the file away and puts nothing in its place.
+func (m Move) Deletes() bool { return m.Content == "" && m.Stash == nil }
 
 // Rival see File.
 type Rival struct {
@@ -77,6 +83,8 @@ type Conflict struct {
 	Name string     `json:"name"` // the participant whose bytes they are
 	Cap  remote.Cap `json:"cap"`
 	Sum  []byte     `json:"sum"`
+	// Staged is where the file goes while it is being removed; "" when it is not.
+	Staged string `json:"staged,omitempty"`
 }
 
 // Stashed is a captured version that is not published yet. The versions of one

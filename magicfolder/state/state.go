@@ -371,7 +371,23 @@ func (s *Store) SweepStash() error {
 				used[v.File] = true
 			}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return t.files.ForEach(func(_, raw []byte) error {
+			// A folder has many files, and few of them on the move.
+			if !bytes.Contains(raw, []byte(`"stash":`)) {
+				return nil
+			}
+			var f File
+			if err := json.Unmarshal(raw, &f); err != nil {
+				return fmt.Errorf("a file's record: %w", err)
+			}
+			if f.Move != nil && f.Move.Stash != nil {
+				used[f.Move.Stash.File] = true
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return err
