@@ -57,13 +57,6 @@ func (g *planted) List(ctx context.Context, dir Cap) ([]Entry, Version, error) {
 	return g.Grid.List(ctx, dir)
 }
 
-func (g *planted) Version(ctx context.Context, dir Cap) (Version, error) {
-	if dir == g.dir {
-		return "1", nil
-	}
-	return g.Grid.Version(ctx, dir)
-}
-
 // takeParticipants gives those that an entry of the Collective makes, and the alarms.
 func takeParticipants(f *Folder, e Entry) ([]*peer, []string) {
 	f.takeCollective([]Entry{e})
@@ -77,7 +70,7 @@ func takeHeads(t testing.TB, f *Folder, e Entry) (map[string]remote.Cap, []strin
 	f.opt.Grid = &planted{Grid: g, dir: someDirectory, entries: []Entry{e}}
 	defer func() { f.opt.Grid = g }()
 	p := &peer{name: "mallory", dir: someDirectory, mutable: true, heads: map[string]remote.Cap{}, todo: map[string]bool{}}
-	if err := f.readPeer(t.Context(), p); err != nil {
+	if err := f.readPeer(t.Context(), p, nil); err != nil {
 		t.Fatal(err)
 	}
 	for key := range p.todo {

@@ -38,20 +38,21 @@ type Folder struct {
 	sendMu  sync.Mutex      // guards sending; nothing else is locked under it
 	sending map[string]bool // keys whose versions are being uploaded
 
-	mu         sync.Mutex // guards all below
-	cfg        state.Folder
-	disk       fsys.FS
-	peers      map[string]*peer // by the readcap of their Personal directory
-	collective Version
-	personal   Version // of ours, when it was last compared
-	ownName    bool    // our entry was there at the last look
-	bad        map[remote.Cap]error
-	stat       statusState
-	recheck    map[string]time.Time // paths to look at again, and since when
-	running    bool
-	nextDue    time.Time          // when the next delete is to be uploaded; zero: none waits
-	unwatch    context.CancelFunc // ends the watching of the directory; nil: not yet
-	missed     bool               // publish left a path out because somebody worked on it
+	mu          sync.Mutex // guards all below
+	cfg         state.Folder
+	disk        fsys.FS
+	peers       map[string]*peer // by the readcap of their Personal directory
+	collective  Version
+	personal    Version // of ours, when it was last compared
+	personalNow Asked   // of ours, when it was last asked for
+	ownName     bool    // our entry was there at the last look
+	bad         map[remote.Cap]error
+	stat        statusState
+	recheck     map[string]time.Time // paths to look at again, and since when
+	running     bool
+	nextDue     time.Time          // when the next delete is to be uploaded; zero: none waits
+	unwatch     context.CancelFunc // ends the watching of the directory; nil: not yet
+	missed      bool               // publish left a path out because somebody worked on it
 
 	wakeScan, wakePush, wakePoll, wakeLink chan struct{}
 }

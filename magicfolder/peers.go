@@ -51,12 +51,12 @@ var errTooLarge = errors.New("its directory is too large")
 func (f *Folder) refresh(ctx context.Context) error {
 	f.freshMu.Lock()
 	defer f.freshMu.Unlock()
-	v, err := f.opt.Grid.Version(ctx, f.config().Collective)
-	if err != nil {
+	asked := f.askVersions(ctx)
+	if err := asked[f.config().Collective].Err; err != nil {
 		return fmt.Errorf("asking for the Collective: %w", err)
 	}
 	f.mu.Lock()
-	fresh := f.collective != "" && f.collective == v
+	fresh := f.collective != "" && f.collective == asked[f.cfg.Collective].Version
 	f.mu.Unlock()
 	if !fresh {
 		if _, err := f.readCollective(ctx); err != nil {
@@ -67,7 +67,7 @@ func (f *Folder) refresh(ctx context.Context) error {
 	g.SetLimit(f.opt.Workers)
 	for _, p := range f.allPeers() {
 		g.Go(func() error {
-			err := f.readPeer(gctx, p)
+			err := f.readPeer(gctx, p, asked)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -78,6 +78,29 @@ func (f *Folder) refresh(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+// askVersions asks in one go for the version of every directory that a poll looks at:
+// the Collective, the others' directories as far as they are known, and ours.
+func (f *Folder) askVersions(ctx context.Context) map[remote.Cap]Asked {
+	cfg := f.config()
+	dirs := []remote.Cap{cfg.Collective}
+	for _, p := range f.allPeers() {
+		if p.mutable {
+			dirs = append(dirs, p.dir)
+		}
+	}
+	if cfg.Personal != "" {
+		dirs = append(dirs, cfg.Personal)
+	}
+	asked := make(map[remote.Cap]Asked, len(dirs))
+	for i, a := range f.opt.Grid.Versions(ctx, dirs) {
+		asked[dirs[i]] = a
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.personalNow = asked[cfg.Personal]
+	return asked
 }
 
 // enrol makes us a participant, or one again.
@@ -295,17 +318,16 @@ func (f *Folder) enrolledAs(own string, v Version) error {
 	return f.pin("name:"+own, state.Pin{Key: f.key.Public().(ed25519.PublicKey), Own: true})
 }
 
-// readPeer reads a participant's directory when its version has changed.
-func (f *Folder) readPeer(ctx context.Context, p *peer) error {
+// readPeer reads a participant's directory when it is new or its version has changed.
+func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Asked) error {
 	if !p.mutable && p.read {
 		return nil
 	}
-	if p.mutable {
-		v, err := f.opt.Grid.Version(ctx, p.dir)
-		if err != nil {
-			return err
+	if a, ok := asked[p.dir]; ok {
+		if a.Err != nil {
+			return a.Err
 		}
-		if p.read && v == p.version {
+		if p.read && a.Version == p.version {
 			return nil
 		}
 	}

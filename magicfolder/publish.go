@@ -296,13 +296,13 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 	if cfg.Personal == "" {
 		return nil // not made yet: nothing to compare with
 	}
-	v, err := f.opt.Grid.Version(ctx, cfg.Personal)
-	if err != nil {
-		return fmt.Errorf("asking for our directory: %w", err)
-	}
 	f.mu.Lock()
-	same := f.personal != "" && f.personal == v
+	now := f.personalNow // as the poll just asked
+	same := f.personal != "" && f.personal == now.Version
 	f.mu.Unlock()
+	if now.Err != nil {
+		return fmt.Errorf("asking for our directory: %w", now.Err)
+	}
 	if same {
 		return nil
 	}

@@ -31,6 +31,7 @@ type Grid struct {
 type slot struct {
 	entries map[string]remote.Entry
 	version int
+	watched []func() // told once of the next change
 }
 
 // New makes an empty grid.
@@ -220,12 +221,24 @@ func (c *Client) Update(ctx context.Context, dir remote.Cap, changes []remote.Ch
 		}
 	}
 	s.version++
+	for _, tell := range s.watched {
+		tell()
+	}
+	s.watched = nil
 	c.g.mu.Unlock()
 	return c.enter(ctx, "after Update")
 }
 
-// Version implements remote.Grid.
-func (c *Client) Version(ctx context.Context, dir remote.Cap) (remote.Version, error) {
+// Versions implements remote.Grid. Each directory counts, and may fail, as a "Version".
+func (c *Client) Versions(ctx context.Context, dirs []remote.Cap) []remote.Asked {
+	out := make([]remote.Asked, len(dirs))
+	for i, dir := range dirs {
+		out[i].Version, out[i].Err = c.version(ctx, dir)
+	}
+	return out
+}
+
+func (c *Client) version(ctx context.Context, dir remote.Cap) (remote.Version, error) {
 	if err := c.enter(ctx, "Version"); err != nil {
 		return "", err
 	}
@@ -236,6 +249,32 @@ func (c *Client) Version(ctx context.Context, dir remote.Cap) (remote.Version, e
 		return "", remote.ErrUnavailable
 	}
 	return remote.Version(fmt.Sprint(s.version)), nil
+}
+
+// Watch implements remote.Grid. It may fail as "Watch".
+func (c *Client) Watch(ctx context.Context, dirs []remote.Cap, have []remote.Version) (<-chan struct{}, error) {
+	if err := c.enter(ctx, "Watch"); err != nil {
+		return nil, err
+	}
+	changed := make(chan struct{})
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	for i, dir := range dirs {
+		s := c.slot(dir)
+		if s == nil {
+			return nil, remote.ErrUnwatched
+		}
+		if remote.Version(fmt.Sprint(s.version)) != have[i] {
+			close(changed)
+			return changed, nil
+		}
+	}
+	w := sync.OnceFunc(func() { close(changed) })
+	for _, dir := range dirs {
+		s := c.slot(dir)
+		s.watched = append(s.watched, w)
+	}
+	return changed, nil
 }
 
 // ReadOnly implements remote.Grid.
