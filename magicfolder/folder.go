@@ -34,6 +34,7 @@ type Folder struct {
 	pollMu  sync.Mutex // one poll at a time
 	linkMu  sync.Mutex // one writer of our Personal directory at a time
 	freshMu sync.Mutex // one reader of the Collective at a time
+	cfgMu   sync.Mutex // one change of cfg at a time
 
 	sendMu  sync.Mutex      // guards sending; nothing else is locked under it
 	sending map[string]bool // keys whose versions are being uploaded
@@ -51,6 +52,7 @@ type Folder struct {
 	recheck     map[string]time.Time // paths to look at again, and since when
 	running     bool
 	nextDue     time.Time          // when the next delete is to be uploaded; zero: none waits
+	men         members            // see there
 	unwatch     context.CancelFunc // ends the watching of the directory; nil: not yet
 	missed      bool               // publish left a path out because somebody worked on it
 
@@ -63,7 +65,7 @@ func newFolder(o Options, db *state.DB, cfg state.Folder) *Folder {
 		deep:  snapshot.MaxAncestors,
 		round: roundBytes,
 		key:   ed25519.NewKeyFromSeed(cfg.Seed),
-		peers: map[string]*peer{}, bad: map[remote.Cap]error{}, recheck: map[string]time.Time{},
+		peers: map[string]*peer{}, men: newMembers(), bad: map[remote.Cap]error{}, recheck: map[string]time.Time{},
 		stat:     newStatusState(),
 		wakeScan: make(chan struct{}, 1), wakePush: make(chan struct{}, 1), wakePoll: make(chan struct{}, 1), wakeLink: make(chan struct{}, 1),
 	}

@@ -133,6 +133,9 @@ const (
 func (f *Folder) push(ctx context.Context) error {
 	f.pushMu.Lock()
 	defer f.pushMu.Unlock()
+	if f.config().Membership.ReadOnly {
+		return nil // what is written here stays in the stash
+	}
 	failed := map[string]bool{}
 	tried := map[string]int{}
 	for {

@@ -28,6 +28,7 @@ import (
 	"sync"
 	"unicode"
 
+	"warren/magicfolder/card"
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/remote"
 	"warren/magicfolder/state"
@@ -173,12 +174,14 @@ func (m *Manager) Create(ctx context.Context, name, dir, participant string) (*F
 	if err != nil {
 		return nil, err
 	}
+	m.opt.Gather(ctx)
 	if cfg.Collective, _, err = m.opt.Grid.MakeDirectory(ctx); err != nil {
 		return nil, fmt.Errorf("making the Collective: %w", err)
 	}
-	if err := writeModel(ctx, m.opt.Grid, cfg.Collective); err != nil {
+	if err := writeModel(ctx, m.opt.Grid, cfg.Collective, nil); err != nil {
 		return nil, fmt.Errorf("making the Collective: %w", err)
 	}
+	cfg.Membership.Admin = ed25519.NewKeyFromSeed(cfg.Seed).Public().(ed25519.PublicKey)
 	return m.enter(ctx, cfg)
 }
 
@@ -250,10 +253,18 @@ func (m *Manager) prepare(name, dir, participant string) (state.Folder, error) {
 
 // remember records a folder and starts it, when the others run.
 func (m *Manager) remember(cfg state.Folder) (*Folder, error) {
+	return m.rememberAfter(cfg, func(*Folder) error { return nil })
+}
+
+// rememberAfter does so after before has succeeded with it.
+func (m *Manager) rememberAfter(cfg state.Folder, before func(*Folder) error) (*Folder, error) {
 	if _, err := m.db.Add(cfg); err != nil {
 		return nil, err
 	}
 	f := &running{Folder: newFolder(m.opt, m.db, cfg)}
+	if err := before(f.Folder); err != nil {
+		return nil, errors.Join(err, m.db.Remove(cfg))
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.folders[cfg.Name] = f
@@ -265,7 +276,7 @@ func (m *Manager) remember(cfg state.Folder) (*Folder, error) {
 // remembers it and enrols.
 func (m *Manager) enter(ctx context.Context, cfg state.Folder) (*Folder, error) {
 	var err error
-	if cfg.Personal, cfg.Readcap, err = makePersonal(ctx, m.opt.Grid); err != nil {
+	if cfg.Personal, cfg.Readcap, err = makePersonal(ctx, m.opt.Grid, cfg); err != nil {
 		return nil, err
 	}
 	f, err := m.remember(cfg)
@@ -278,11 +289,15 @@ func (m *Manager) enter(ctx context.Context, cfg state.Folder) (*Folder, error) 
 	return f, nil
 }
 
-func makePersonal(ctx context.Context, grid Grid) (write, read Cap, err error) {
+func makePersonal(ctx context.Context, grid Grid, cfg state.Folder) (write, read Cap, err error) {
 	if write, read, err = grid.MakeDirectory(ctx); err != nil {
 		return "", "", fmt.Errorf("making our directory: %w", err)
 	}
-	if err := writeModel(ctx, grid, write); err != nil {
+	own, err := card.Encode(ed25519.NewKeyFromSeed(cfg.Seed), read.Text(), cfg.Membership.Generation, nil)
+	if err != nil {
+		return "", "", err
+	}
+	if err := writeModel(ctx, grid, write, own); err != nil {
 		return "", "", fmt.Errorf("making our directory: %w", err)
 	}
 	return write, read, nil

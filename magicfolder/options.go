@@ -1,6 +1,7 @@
 package magicfolder
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,6 +62,10 @@ type Options struct {
 	// Workers is how many small files are transferred at once (24); of large ones
 	// it is a sixth. Storing a small file is waiting for servers and their disks.
 	Workers int
+	// Gather is called before a directory is made that must last: it may wait a few
+	// seconds for storage servers that are about to connect, so that not only the
+	// first ones hold it. May be nil.
+	Gather func(context.Context)
 	// OpenFS opens a folder's directory; fsys.Make and fsys.Open when nil.
 	OpenFS func(dir string) (fsys.FS, error)
 	// Fault, when set, may fail at a named step; tests crash folders there.
@@ -70,6 +75,9 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	if o.Grid == nil || o.StatePath == "" {
 		return o, errors.New("magic folders need a grid and a state path")
+	}
+	if o.Gather == nil {
+		o.Gather = func(context.Context) {}
 	}
 	if o.Clock == nil {
 		o.Clock = SystemClock()

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"warren/magicfolder/card"
 	"warren/magicfolder/remote"
 	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
@@ -26,6 +27,7 @@ type peer struct {
 	heads   map[string]remote.Cap // by key
 	todo    map[string]bool       // keys whose head was not dealt with yet
 	err     error
+	card    *card.Card // what it says of itself, if it runs our program
 }
 
 // head is another participant's version of a file.
@@ -44,11 +46,11 @@ const (
 
 var errTooLarge = errors.New("its directory is too large")
 
-// refresh reads the Collective and every Personal directory that has changed.
-// It returns an error when the Collective cannot be read; a participant whose
+// read reads the Collective and every Personal directory that has changed, see
+// refresh. It returns an error when the Collective cannot be read; a participant whose
 // directory cannot be read keeps its last known heads and an error. It writes
 // nothing: a newcomer gets the files while its own entry still waits.
-func (f *Folder) refresh(ctx context.Context) error {
+func (f *Folder) read(ctx context.Context) error {
 	f.freshMu.Lock()
 	defer f.freshMu.Unlock()
 	asked := f.askVersions(ctx)
@@ -115,7 +117,7 @@ func (f *Folder) enrol(ctx context.Context) error {
 // is held.
 func (f *Folder) enter(ctx context.Context) error {
 	f.mu.Lock()
-	inside := f.cfg.Enrolled && (f.ownName || f.collective == "")
+	inside := f.cfg.Membership.ReadOnly || f.cfg.Enrolled && (f.ownName || f.collective == "")
 	f.mu.Unlock()
 	if inside {
 		return nil
@@ -129,18 +131,24 @@ func (f *Folder) enter(ctx context.Context) error {
 			return fmt.Errorf("waiting to enter the folder: %w", err)
 		}
 		f.mu.Lock()
-		cfg, inside := f.cfg, f.ownName
+		cfg, inside, former := f.cfg, f.ownName, f.men.former
 		f.mu.Unlock()
 		if inside {
 			return nil
 		}
 		if !f.opt.Grid.Writable(cfg.Collective) {
-			const why = "we are not in the folder's Collective and cannot write to it"
-			f.alarm("enrol", why)
 			if cfg.Enrolled {
+				f.alarm("enrol", "we are not in the folder's Collective any more and cannot write to it")
 				return nil
 			}
-			return errors.New(why)
+			return errors.New("the folder's admin has not entered us yet")
+		}
+		if former != "" {
+			// Ours, and it names the directory that we had before.
+			if err := f.opt.Grid.Update(ctx, cfg.Collective, []Change{{Entry: Entry{Name: former, Read: cfg.Readcap}}}); err != nil {
+				return fmt.Errorf("entering the Collective anew: %w", err)
+			}
+			continue
 		}
 		name := freeName(cfg.Author, func(n string) bool { return names[n] })
 		err = f.opt.Grid.Update(ctx, cfg.Collective, []Change{{
@@ -159,17 +167,12 @@ func (f *Folder) settleIn(ctx context.Context) error {
 	if cfg.Personal != "" {
 		return nil
 	}
-	var err error
-	if cfg.Personal, cfg.Readcap, err = makePersonal(ctx, f.opt.Grid); err != nil {
+	f.opt.Gather(ctx)
+	write, read, err := f.makePersonal(ctx)
+	if err != nil {
 		return err
 	}
-	if err := f.db.Put(cfg); err != nil {
-		return err
-	}
-	f.mu.Lock()
-	f.cfg = cfg
-	f.mu.Unlock()
-	return nil
+	return f.amend(func(cfg *state.Folder) { cfg.Personal, cfg.Readcap = write, read })
 }
 
 func (f *Folder) allPeers() []*peer {
@@ -237,6 +240,7 @@ func (f *Folder) takeCollective(entries []Entry) string {
 	own := ""
 	found := map[string]bool{}
 	f.clearAlarms("name:")
+	f.men.seats, f.men.former, f.men.seatedAt = nil, "", false
 	if len(entries) > maxEntries {
 		entries = entries[:maxEntries]
 	}
@@ -258,6 +262,13 @@ func (f *Folder) takeCollective(entries []Entry) string {
 		// Before anything else: an entry of ours under a bad name is somebody's trap.
 		if err := foreignName(e.Name); err != nil {
 			f.raise("name:"+e.Name, fmt.Sprintf("participant %q is ignored: %v", e.Name, err))
+			continue
+		}
+		switch f.seat(e, dir) {
+		case isSelf:
+			own = snapshot.Key(e.Name)
+			continue
+		case isFormer:
 			continue
 		}
 		if cfg.Readcap != "" && dir == cfg.Readcap {
@@ -296,11 +307,7 @@ func (f *Folder) takeCollective(entries []Entry) string {
 func (f *Folder) enrolledAs(own string, v Version) error {
 	f.mu.Lock()
 	f.collective, f.ownName = v, own != ""
-	cfg := f.cfg
-	changed := own != "" && (cfg.Author != own || !cfg.Enrolled)
-	if changed {
-		cfg.Author, cfg.Enrolled = own, true
-	}
+	changed := own != "" && (f.cfg.Author != own || !f.cfg.Enrolled)
 	f.mu.Unlock()
 	if own != "" {
 		f.dropAlarm("enrol")
@@ -308,12 +315,9 @@ func (f *Folder) enrolledAs(own string, v Version) error {
 	if !changed {
 		return nil
 	}
-	if err := f.db.Put(cfg); err != nil {
+	if err := f.amend(func(cfg *state.Folder) { cfg.Author, cfg.Enrolled = own, true }); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	f.cfg = cfg
-	f.mu.Unlock()
 	f.log.Info("we are a participant", "name", own)
 	return f.pin("name:"+own, state.Pin{Key: f.key.Public().(ed25519.PublicKey), Own: true})
 }
@@ -339,8 +343,13 @@ func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Ask
 		return err
 	}
 	heads := map[string]remote.Cap{}
+	own, err := f.readCard(p, entries)
+	if err != nil {
+		return err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	p.card = own
 	f.clearAlarms("entry:" + p.name + ":")
 	if len(entries) > maxEntries {
 		f.raise("entry:"+p.name+":", fmt.Sprintf("participant %q has too many files", p.name))
@@ -418,18 +427,22 @@ func (f *Folder) checkAuthor(h head, s snapshot.Snapshot) error {
 	if inCollective {
 		slot = "name:" + name
 	}
-	proven := false
+	proven, changed := false, false
 	err := f.store.Update(func(tx *state.Tx) error {
-		proven = false
+		proven, changed = false, false
 		have, ok, err := tx.Pin(slot)
 		switch {
 		case err != nil:
 			return err
+		case ok && signedBefore(have, s.Author.Key):
+			return nil
 		case ok && have.Own && !bytes.Equal(have.Key, s.Author.Key):
+			changed = own
 			return errForged
 		case own && !have.Own:
 			proven = true
-			return tx.PutPin(slot, state.Pin{Key: s.Author.Key, Own: true})
+			have.Key, have.Own = s.Author.Key, true
+			return tx.PutPin(slot, have)
 		case ok && bytes.Equal(have.Key, s.Author.Key):
 			return nil
 		case ok:
@@ -441,6 +454,9 @@ func (f *Folder) checkAuthor(h head, s snapshot.Snapshot) error {
 	})
 	if err == nil && proven {
 		f.lookAtAll()
+	}
+	if changed {
+		f.keyChanged(h.name, s.Author.Key)
 	}
 	return err
 }

@@ -32,6 +32,12 @@ func (f *Folder) publish(ctx context.Context) error {
 	if err := f.enter(ctx); err != nil {
 		return err
 	}
+	if f.config().Membership.ReadOnly {
+		return nil
+	}
+	if err := f.attend(ctx); err != nil {
+		return err
+	}
 	links, err := f.links()
 	if err != nil || len(links) == 0 {
 		return err
@@ -314,7 +320,7 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 	model := false
 	for _, e := range entries {
 		if e.Name == snapshot.MetadataName {
-			model = true
+			model = f.cardStands(e)
 			continue
 		}
 		if relpath, err := snapshot.Unmangle(e.Name); err == nil {
@@ -322,7 +328,7 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 		}
 	}
 	if !model {
-		if err := writeModel(ctx, f.opt.Grid, cfg.Personal); err != nil {
+		if err := f.writeCard(ctx, cfg.Personal); err != nil {
 			return err
 		}
 	}
@@ -369,12 +375,13 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 	return nil
 }
 
-func writeModel(ctx context.Context, g Grid, dir Cap) error {
+// writeModel makes the @metadata entry, with a card where there is one.
+func writeModel(ctx context.Context, g Grid, dir Cap, card json.RawMessage) error {
 	file, err := g.PutFile(ctx, strings.NewReader(snapshot.DirectoryMetadata), int64(len(snapshot.DirectoryMetadata)))
 	if err != nil {
 		return err
 	}
-	return g.Update(ctx, dir, []Change{{Entry: Entry{Name: snapshot.MetadataName, Read: file}}})
+	return g.Update(ctx, dir, []Change{{Entry: Entry{Name: snapshot.MetadataName, Read: file, Metadata: card}}})
 }
 
 // modelOne says whether a directory's @metadata names the version that we know.

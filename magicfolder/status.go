@@ -41,6 +41,9 @@ type Status struct {
 	State       string    `json:"state"`
 	Reason      string    `json:"reason,omitempty"`
 	Running     bool      `json:"running"`
+	AdminOnly   bool      `json:"admin_only,omitempty"` // only the admin enters newcomers
+	ReadOnly    bool      `json:"read_only,omitempty"`  // nothing that is written here is shared
+	NotShared   int       `json:"not_shared,omitempty"` // files written here that are not, for that reason
 	LastPoll    time.Time `json:"last_poll,omitzero"` // the last that succeeded
 	LastScan    time.Time `json:"last_scan,omitzero"`
 	Files       int       `json:"files"` // at the last full scan
@@ -310,6 +313,7 @@ func (f *Folder) Status() Status {
 		Changing: len(f.recheck), Sent: f.stat.sent, Received: f.stat.received,
 		Conflicts: []ConflictStatus{}, Errors: []FileStatus{}, Notes: []FileStatus{}, Alarms: []string{},
 	}
+	st.AdminOnly, st.ReadOnly = f.cfg.Membership.AdminOnly, f.cfg.Membership.ReadOnly
 	s := f.stat
 	for _, e := range s.errors {
 		st.Errors = append(st.Errors, FileStatus{fsys.Printable(e.path), fsys.Printable(e.message), e.since})
@@ -403,6 +407,9 @@ func (f *Folder) Status() Status {
 		slices.SortFunc(list, func(a, b FileStatus) int { return strings.Compare(a.Path, b.Path) })
 	}
 	slices.SortFunc(st.Participants, func(a, b ParticipantStatus) int { return strings.Compare(a.Name, b.Name) })
+	if st.ReadOnly {
+		st.NotShared, st.ToUpload, st.ToLink = st.ToUpload.Files, Count{}, 0
+	}
 	left := st.ToUpload.Files + st.ToDownload.Files + st.ToLink + st.Changing - stuck
 	if !enrolled {
 		left++ // to enter the folder
@@ -436,6 +443,8 @@ func (f *Folder) summary(st Status, s statusState, now time.Time, left int, err 
 		return StateProblem, fmt.Sprintf("%d files cannot be synced", len(st.Errors))
 	case s.watch != nil:
 		return StateCurrent, scan.ErrWatch.Error()
+	case st.NotShared > 0:
+		return StateCurrent, fmt.Sprintf("we only read: %d changed here stay here", st.NotShared)
 	}
 	return StateCurrent, ""
 }

@@ -19,6 +19,7 @@ type Folder struct {
 	Readcap    remote.Cap `json:"readcap"`  // of Personal
 	Enrolled   bool       `json:"enrolled"` // our entry has been seen in the Collective
 	Made       int64      `json:"made"`
+	Membership Membership `json:"membership,omitzero"`
 }
 
 // String keeps the secrets out of logs.
@@ -123,4 +124,8 @@ type Pin struct {
 	Key []byte `json:"key"`
 	// Own: it was seen in that participant's own Personal directory.
 	Own bool `json:"own,omitempty"`
+	// Ours: its program is ours.
+	Ours bool `json:"ours,omitempty"`
+	// Past are keys that the name stood for before: what they signed stays good.
+	Past [][]byte `json:"past,omitempty"`
 }
