@@ -49,6 +49,7 @@ type world struct {
 	grid    *gridtest.Grid
 	clock   *hand
 	parties []*party
+	prepare func(p *party) // called before a participant's files are made
 }
 
 func newWorld(t testing.TB) *world {
@@ -62,6 +63,9 @@ func (w *world) add(name string, inMemory bool) *party {
 		state: filepath.Join(w.t.TempDir(), "magicfolder.db"), dir: filepath.Join(w.t.TempDir(), "folder")}
 	if inMemory {
 		p.mem = fsys.NewMemory()
+	}
+	if w.prepare != nil {
+		w.prepare(p)
 	}
 	p.open()
 	ctx := w.t.Context()
