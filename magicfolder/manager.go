@@ -12,8 +12,8 @@
 // any point; edit beats delete; other participants' names, paths and signatures
 // are checked before use.
 //
-// It has no history browser and no conflict resolution command: a conflict is
-// resolved by editing the file and deleting the conflict file.
+// A conflict ends by Folder.Resolve, or by editing the file and deleting the conflict
+// file. Folder.History looks back, Restore and Undelete bring back.
 package magicfolder
 
 import (

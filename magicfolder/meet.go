@@ -307,12 +307,32 @@ func (f *Folder) meetOnce(ctx context.Context, disk fsys.FS, key string, h head,
 	}
 	c.Waited = rec.Rival != nil && rec.Rival.Cap == h.cap && f.now().UnixNano()-rec.Rival.Since >= int64(f.opt.Grace)
 	act := conflict.Decide(c)
+	if act == conflict.Rebase || act == conflict.Conflict || act == conflict.Merge {
+		out, err := f.outvoted(ctx, key, rec, line, h.cap)
+		if err != nil {
+			return false, err
+		}
+		if out {
+			if bothEdits && !c.Equal {
+				err = f.conflictFile(ctx, key, rec, h, s, x)
+			}
+			return err == nil, err
+		}
+	}
 	f.log.Debug("versions meet", "path", fsys.Printable(key), "participant", h.name, "action", act.String())
 	switch act {
 	case conflict.Nothing:
 		return true, nil
 	case conflict.Take:
-		return f.take(ctx, key, rec, line, h, s, x)
+		return f.take(ctx, key, rec, line, h, s, x, nil)
+	case conflict.Unite:
+		v, err := f.united(ctx, key, rec, line, s)
+		if err != nil {
+			return false, err
+		}
+		return f.take(ctx, key, rec, line, h, s, x, v)
+	case conflict.Merge:
+		return true, f.merge(ctx, key, h.cap)
 	case conflict.Adopt:
 		if err := x.d.Adopt(key, s); err != nil {
 			return false, err
@@ -329,7 +349,7 @@ func (f *Folder) meetOnce(ctx context.Context, disk fsys.FS, key string, h head,
 		if len(line) > 0 {
 			return true, f.rebase(ctx, key, h.cap)
 		}
-		return true, f.merge(key, h.cap)
+		return true, f.merge(ctx, key, h.cap)
 	}
 	// Await: theirs is kept beside ours meanwhile.
 	if rec.Rival == nil || rec.Rival.Cap != h.cap {
@@ -377,6 +397,9 @@ func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashe
 		case is(theirs, rec.Head):
 			c.Relation = conflict.Older
 		}
+		if err == nil && c.Relation == conflict.Unrelated {
+			err = f.forked(ctx, &c, rec, line)
+		}
 		return c, err
 	}
 	c.Ours = conflict.Version{Deleted: line[len(line)-1].Deleted}
@@ -392,7 +415,25 @@ func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashe
 			c.Relation = conflict.Older
 		}
 	}
+	if err == nil && c.Relation == conflict.Unrelated {
+		err = f.forked(ctx, &c, rec, line)
+	}
 	return c, err
+}
+
+// forked finds out Case.Forked, for versions of which neither descends from the
+// other.
+func (f *Folder) forked(ctx context.Context, c *conflict.Case, rec state.File, line []state.Stashed) error {
+	below := ourParents(rec, line)
+	if !c.Pending {
+		var err error
+		if below, err = f.parents(ctx, rec.Head); err != nil {
+			return err
+		}
+	}
+	apart, err := f.notBelow(ctx, below, c.Theirs.Cap)
+	c.Forked = len(apart) > 0
+	return err
 }
 
 // equal compares the bytes of their version with ours.
@@ -404,7 +445,7 @@ func (f *Folder) equal(ctx context.Context, rec state.File, s snapshot.Snapshot,
 	return bytes.Equal(st.Sum, rec.Sum), err
 }
 
-func (f *Folder) take(ctx context.Context, key string, rec state.File, line []state.Stashed, h head, s snapshot.Snapshot, x *fetched) (bool, error) {
+func (f *Folder) take(ctx context.Context, key string, rec state.File, line []state.Stashed, h head, s snapshot.Snapshot, x *fetched, next *state.Stashed) (bool, error) {
 	var st download.Staged
 	if !s.Deleted() {
 		// Before the download, which may be large.
@@ -432,7 +473,11 @@ func (f *Folder) take(ctx context.Context, key string, rec state.File, line []st
 			return false, err
 		}
 	}
-	if err := x.d.Take(key, s, st); err != nil {
+	if next != nil {
+		next.Size, next.Sum = st.State.Size, st.Sum
+		defer poke(f.wakePush)
+	}
+	if err := x.d.TakeAnd(key, s, st, next); err != nil {
 		if now, _, lerr := f.load(key); lerr != nil || now.Move != nil {
 			// A journal that stands names it: the user's bytes may be in it now.
 			x.have = nil
@@ -443,6 +488,22 @@ func (f *Folder) take(ctx context.Context, key string, rec state.File, line []st
 	f.touch()
 	f.unsettle(key)
 	return true, f.tidyConflicts(x.d.FS, key)
+}
+
+// united gives the version that is to follow theirs, with its bytes, so that what
+// we published before a delete of ours stays in the history. nil: there are as many
+// merges as there may be.
+func (f *Folder) united(ctx context.Context, key string, rec state.File, line []state.Stashed, s snapshot.Snapshot) (*state.Stashed, error) {
+	ours, err := f.notBelow(ctx, ourParents(rec, line), s.Cap)
+	if err != nil {
+		return nil, err
+	}
+	parents, err := f.joined(ctx, key, []remote.Cap{s.Cap}, ours)
+	if err != nil || len(parents) < 2 {
+		return nil, err
+	}
+	return &state.Stashed{Key: key, Relpath: rec.Relpath, Parents: parents, Content: s.Content,
+		Modified: s.Modified, Captured: f.now().Unix(), Form: s.Form}, nil
 }
 
 // version gives a checked snapshot, from memory when it was read before.

@@ -4,9 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"time"
+	"slices"
 
-	"warren/magicfolder/download"
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/remote"
 	"warren/magicfolder/snapshot"
@@ -82,14 +81,17 @@ func (f *Folder) rebase(ctx context.Context, key string, theirs remote.Cap) erro
 	if err != nil || len(line) == 0 {
 		return err
 	}
+	ours, err := f.notBelow(ctx, line[0].Parents, theirs)
+	if err != nil {
+		return err
+	}
 	parents := []remote.Cap{theirs}
-	for _, p := range line[0].Parents {
-		old, err := snapshot.IsAncestor(ctx, f.parents, p, theirs, f.deep)
-		if err != nil {
+	if len(ours) > 0 {
+		if parents, err = f.joined(ctx, key, ours, parents); err != nil {
 			return err
 		}
-		if !old {
-			parents = append(parents, p)
+		if slices.Equal(parents, ours) {
+			return nil // outvoted
 		}
 	}
 	err = f.store.Update(func(tx *state.Tx) error {
@@ -118,26 +120,17 @@ func (f *Folder) rebase(ctx context.Context, key string, theirs remote.Cap) erro
 	return err
 }
 
-// merge stashes a version with our bytes that descends from both.
-func (f *Folder) merge(key string, theirs remote.Cap) error {
-	now := f.now()
-	err := f.store.Update(func(tx *state.Tx) error {
-		rec, _, err := tx.File(key)
+// notBelow gives those of ours that theirs does not descend from.
+func (f *Folder) notBelow(ctx context.Context, ours []remote.Cap, theirs remote.Cap) ([]remote.Cap, error) {
+	var out []remote.Cap
+	for _, p := range ours {
+		old, err := snapshot.IsAncestor(ctx, f.parents, p, theirs, f.deep)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if rec.Disk == nil {
-			return download.ErrEdited
+		if !old {
+			out = append(out, p)
 		}
-		rec.Rival = nil
-		if _, err := tx.Stash(state.Stashed{Key: key, Relpath: rec.Relpath, Parents: []remote.Cap{rec.Head, theirs},
-			Size: rec.Disk.Size, Sum: rec.Sum, Content: rec.Content,
-			Modified: time.Unix(0, rec.Disk.Modified).Unix(), Captured: now.Unix()}); err != nil {
-			return err
-		}
-		return tx.PutFile(key, rec)
-	})
-	f.touch()
-	poke(f.wakePush)
-	return err
+	}
+	return out, nil
 }

@@ -208,7 +208,10 @@ func (f *Folder) isNewest(ctx context.Context, l link) (bool, error) {
 			var c conflict.Case
 			c, err = f.caseOf(ctx, rec, line, h.cap, s)
 			if err == nil && c.Relation != conflict.Older && c.Relation != conflict.Same {
-				return false, nil
+				var out bool
+				if out, err = f.outvoted(ctx, l.key, rec, line, h.cap); err == nil && !out {
+					return false, nil
+				}
 			}
 		}
 		if ctx.Err() != nil {

@@ -136,6 +136,12 @@ func (d *Downloader) Unchanged(rec state.File) (bool, error) {
 	return d.holds(it.State, *rec.Disk, rec.Sum, func() (fsys.File, error) { return d.FS.Open(rec.Relpath) })
 }
 
+// Holds says whether the file at path has the bytes of this SHA-256.
+func (d *Downloader) Holds(p string, want []byte) (bool, error) {
+	got, err := sum(d.FS.Open(p))
+	return bytes.Equal(got, want), err
+}
+
 func (d *Downloader) holds(now, want fsys.State, wantSum []byte, open func() (fsys.File, error)) (bool, error) {
 	if now == want {
 		return true, nil
