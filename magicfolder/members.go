@@ -72,7 +72,6 @@ type members struct {
 	former   string                       // our entry, when it names a directory that we had before
 	seatedAt bool                         // our entry names Membership.Next
 	refused  map[string]ed25519.PublicKey // by participant: a key that is not the one known
-	moved    uint64                       // a generation that the admin tells others of, and not us
 
 	board     Version // of Membership.Board, when it is no participant's directory
 	boardCard *card.Card
@@ -184,7 +183,7 @@ func (f *Folder) setKey(name string, key ed25519.PublicKey, ours bool) error {
 	slot := "name:" + snapshot.Key(name)
 	err := f.store.Update(func(tx *state.Tx) error {
 		have, _, err := tx.Pin(slot)
-		if err != nil || key != nil && bytes.Equal(have.Key, key) && have.Own {
+		if err != nil || key != nil && bytes.Equal(have.Key, key) && have.Own && (have.Ours || !ours) {
 			return err
 		}
 		if len(have.Key) > 0 && !bytes.Equal(have.Key, key) && !signedBefore(have, have.Key) {
@@ -257,8 +256,9 @@ type Introduction struct {
 	Generation uint64
 }
 
-// Introduction of the folder's participants.
-func (f *Folder) Introduction() (Introduction, error) {
+// Introduction of the folder's participants to a newcomer. When one of its name was
+// here before, that one's key is among the others'.
+func (f *Folder) Introduction(newcomer string) (Introduction, error) {
 	f.mu.Lock()
 	cfg, seats := f.cfg, slices.Clone(f.men.seats)
 	f.mu.Unlock()
@@ -271,6 +271,11 @@ func (f *Folder) Introduction() (Introduction, error) {
 	}
 	if cfg.Enrolled && !cfg.Membership.ReadOnly {
 		in.Keys[cfg.Author] = f.AuthorKey()
+	}
+	if p, err := f.pinned(newcomer); err != nil {
+		return in, err
+	} else if p.Own && snapshot.Key(newcomer) != cfg.Author && foreignName(newcomer) == nil {
+		in.Keys[newcomer] = p.Key
 	}
 	for _, s := range seats {
 		if s.self {
@@ -291,7 +296,17 @@ func (f *Folder) Introduction() (Introduction, error) {
 func (f *Folder) Meet(in Introduction) error {
 	own := snapshot.Key(f.Participant())
 	for name, key := range in.Keys {
-		if len(key) != ed25519.PublicKeySize || foreignName(name) != nil || snapshot.Key(name) == own {
+		if len(key) != ed25519.PublicKeySize || foreignName(name) != nil {
+			continue
+		}
+		if snapshot.Key(name) == own {
+			// Ours from a time before this one: its versions are still there.
+			if err := f.setKey(name, key, true); err != nil {
+				return err
+			}
+			if err := f.setKey(name, f.AuthorKey(), true); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := f.pin("name:"+snapshot.Key(name), state.Pin{Key: key, Own: true}); err != nil {
@@ -518,4 +533,9 @@ func (f *Folder) Members() ([]Member, error) {
 	}
 	slices.SortFunc(out, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// SetAdminOnly says what invites to the folder give out from now on.
+func (f *Folder) SetAdminOnly(only bool) error {
+	return f.amend(func(cfg *state.Folder) { cfg.Membership.AdminOnly = only })
 }

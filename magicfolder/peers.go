@@ -3,7 +3,6 @@ package magicfolder
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
@@ -319,7 +318,7 @@ func (f *Folder) enrolledAs(own string, v Version) error {
 		return err
 	}
 	f.log.Info("we are a participant", "name", own)
-	return f.pin("name:"+own, state.Pin{Key: f.key.Public().(ed25519.PublicKey), Own: true})
+	return f.setKey(own, f.AuthorKey(), true)
 }
 
 // readPeer reads a participant's directory when it is new or its version has changed.
