@@ -347,7 +347,6 @@ func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Ask
 		return err
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
 	p.card = own
 	f.clearAlarms("entry:" + p.name + ":")
 	if len(entries) > maxEntries {
@@ -370,6 +369,17 @@ func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Ask
 			continue
 		}
 		heads[snapshot.Key(relpath)] = e.Read
+	}
+	f.mu.Unlock()
+	back, err := f.keepNewest(ctx, p, heads)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.clearAlarms("back:" + p.name + ":")
+	for key, message := range back {
+		f.raise("back:"+p.name+":"+key, message)
 	}
 	for key, c := range heads {
 		if p.heads[key] != c {

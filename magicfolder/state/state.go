@@ -7,6 +7,7 @@
 //	folder:ID/stash/KEY 0 N  Stashed  captured, not published; N big endian
 //	folder:ID/known/SHA    Known      snapshots read; SHA-256 of the cap
 //	folder:ID/pins/SLOT    Pin        author keys
+//	folder:ID/seen/DIR KEY cap        what another showed last; DIR is half a SHA-256 of its directory
 //
 // Values are JSON. All is written through bbolt's transactions: on return it is
 // on disk. The file holds secrets and is 0600.
@@ -174,14 +175,14 @@ type Store struct {
 
 // Tx reads and, inside Update, writes. It is used only inside the function
 // that it is given to.
-type Tx struct{ files, stash, known, pins *bolt.Bucket }
+type Tx struct{ all, files, stash, known, pins *bolt.Bucket }
 
 func (s *Store) tx(t *bolt.Tx) (*Tx, error) {
 	b := t.Bucket(s.bucket)
 	if b == nil {
 		return nil, ErrNoFolder
 	}
-	return &Tx{b.Bucket([]byte("files")), b.Bucket([]byte("stash")), b.Bucket([]byte("known")), b.Bucket([]byte("pins"))}, nil
+	return &Tx{b, b.Bucket([]byte("files")), b.Bucket([]byte("stash")), b.Bucket([]byte("known")), b.Bucket([]byte("pins"))}, nil
 }
 
 // View reads.
