@@ -322,15 +322,6 @@ func (f *Folder) pushLoop(ctx context.Context) {
 	}
 }
 
-func (f *Folder) pollLoop(ctx context.Context) {
-	for {
-		f.poll(ctx)
-		if !f.wait(ctx, f.pollInterval(), f.wakePoll) {
-			return
-		}
-	}
-}
-
 // linkLoop makes us a participant and publishes what polls took over, after each
 // poll that reached the grid.
 func (f *Folder) linkLoop(ctx context.Context) {
@@ -344,15 +335,6 @@ func (f *Folder) linkLoop(ctx context.Context) {
 			f.setWaiting(err)
 		}
 	}
-}
-
-func (f *Folder) pollInterval() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.now().Sub(f.stat.active) < 30*time.Second {
-		return min(time.Second, f.opt.Poll)
-	}
-	return f.opt.Poll
 }
 
 // ScanNow looks at the whole folder, captures what changed and uploads it.

@@ -39,8 +39,7 @@ type Options struct {
 	StatePath string
 	Clock     Clock
 	Logger    *slog.Logger
-	// Poll is how often the grid is asked for changes (5 s); after activity it
-	// is asked each second for a while.
+	// Poll is how often the grid is asked for changes (5 s), as a rule: pace.go.
 	Poll time.Duration
 	// Scan is how often the whole folder is looked at (60 s), beside file events.
 	Scan time.Duration

@@ -95,9 +95,11 @@ func (f *Folder) askVersions(ctx context.Context) map[remote.Cap]Asked {
 		dirs = append(dirs, cfg.Personal)
 	}
 	asked := make(map[remote.Cap]Asked, len(dirs))
+	began := f.now()
 	for i, a := range f.opt.Grid.Versions(ctx, dirs) {
 		asked[dirs[i]] = a
 	}
+	f.asked(f.now().Sub(began))
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.personalNow = asked[cfg.Personal]

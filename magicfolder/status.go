@@ -44,7 +44,7 @@ type Status struct {
 	AdminOnly   bool      `json:"admin_only,omitempty"` // only the admin enters newcomers
 	ReadOnly    bool      `json:"read_only,omitempty"`  // nothing that is written here is shared
 	NotShared   int       `json:"not_shared,omitempty"` // files written here that are not, for that reason
-	LastPoll    time.Time `json:"last_poll,omitzero"` // the last that succeeded
+	LastPoll    time.Time `json:"last_poll,omitzero"`   // the last that succeeded
 	LastScan    time.Time `json:"last_scan,omitzero"`
 	Files       int       `json:"files"` // at the last full scan
 	Bytes       int64     `json:"bytes"`
@@ -105,6 +105,8 @@ const (
 // statusState is guarded by Folder.mu.
 type statusState struct {
 	lastPoll, lastScan, active time.Time
+	every                      time.Duration // how long a pause between polls may be
+	asking                     time.Duration // how long it takes to ask for the versions, of late
 	pollErr, waiting, disk     error
 	watch                      error
 	scanned                    bool
@@ -435,7 +437,7 @@ func (f *Folder) summary(st Status, s statusState, now time.Time, left int, err 
 		return StateStopped, ""
 	case s.lastPoll.IsZero() || !s.scanned:
 		return StateStarting, ""
-	case now.Sub(s.lastPoll) > max(3*f.opt.Poll, 30*time.Second) && left == 0:
+	case now.Sub(s.lastPoll) > max(3*f.opt.Poll, s.every+2*s.asking+10*time.Second, 30*time.Second) && left == 0:
 		return StateOffline, "no answer from the grid for a while"
 	case left > 0:
 		return StateSyncing, ""
