@@ -267,6 +267,12 @@ func (f *Folder) find(ctx context.Context, key, which string) (found FileVersion
 	return found, p, err
 }
 
+// Version finds the version that History's number or ID names.
+func (f *Folder) Version(ctx context.Context, relpath, which string) (FileVersion, error) {
+	v, _, err := f.find(ctx, snapshot.Key(relpath), which)
+	return v, err
+}
+
 // WriteVersion writes the bytes of a version, which History's number or ID names.
 func (f *Folder) WriteVersion(ctx context.Context, relpath, which string, w io.Writer) (FileVersion, error) {
 	v, p, err := f.find(ctx, snapshot.Key(relpath), which)

@@ -18,7 +18,7 @@ import (
 func pathEscape(s string) string { return url.PathEscape(s) }
 
 func (e *env) folderCommand() *cli.Command {
-	return &cli.Command{
+	c := &cli.Command{
 		Name: "folder", Usage: "share folders, and see how they stand",
 		Subcommands: []*cli.Command{
 			{
@@ -57,6 +57,9 @@ func (e *env) folderCommand() *cli.Command {
 			},
 		},
 	}
+	c.Subcommands = append(c.Subcommands, e.conflictCommands()...)
+	c.Subcommands = append(c.Subcommands, e.historyCommands()...)
+	return c
 }
 
 func (e *env) folderAdd(ctx context.Context, dir, name, author string) error {
