@@ -307,6 +307,19 @@ func (f *Folder) meetOnce(ctx context.Context, disk fsys.FS, key string, h head,
 	}
 	c.Waited = rec.Rival != nil && rec.Rival.Cap == h.cap && f.now().UnixNano()-rec.Rival.Since >= int64(f.opt.Grace)
 	act := conflict.Decide(c)
+	if hasEdits(line) {
+		// What gives way stays in the history: the line goes on top of theirs, and
+		// where theirs is the outcome, that ends it.
+		switch act {
+		case conflict.Adopt:
+			act = conflict.Rebase
+		case conflict.Take, conflict.Unite:
+			if err := f.endWith(ctx, key, rec, s, x); err != nil {
+				return false, err
+			}
+			return f.meetOnce(ctx, disk, key, h, s, x)
+		}
+	}
 	if act == conflict.Rebase || act == conflict.Conflict || act == conflict.Merge {
 		out, err := f.outvoted(ctx, key, rec, line, h.cap)
 		if err != nil {
@@ -363,6 +376,38 @@ func (f *Folder) meetOnce(ctx context.Context, disk fsys.FS, key string, h head,
 		})
 	}
 	return false, nil
+}
+
+// hasEdits says whether a line has bytes that its last version does not have.
+func hasEdits(line []state.Stashed) bool {
+	for i, v := range line {
+		if i < len(line)-1 && !v.Deleted {
+			return true
+		}
+	}
+	return false
+}
+
+// endWith puts the bytes of their version in place, as the next of ours instead of the
+// delete that gives way to them.
+func (f *Folder) endWith(ctx context.Context, key string, rec state.File, s snapshot.Snapshot, x *fetched) error {
+	if err := x.d.Fits(key, rec); err != nil {
+		return err
+	}
+	st, err := x.get(ctx)
+	if err != nil {
+		return err
+	}
+	err = x.d.Put(key, st, state.Stashed{Key: key, Relpath: rec.Relpath, Size: st.State.Size, Sum: st.Sum, Content: s.Content,
+		Modified: s.Modified, Captured: f.now().Unix(), Form: s.Form})
+	if now, _, lerr := f.load(key); err == nil || lerr != nil || now.Move != nil {
+		x.have = nil // it is in place, or a journal names it
+	}
+	if err == nil {
+		f.touch()
+		poke(f.wakePush)
+	}
+	return err
 }
 
 func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashed, theirs remote.Cap, s snapshot.Snapshot) (conflict.Case, error) {
