@@ -440,3 +440,44 @@ func TestLocate(t *testing.T) {
 		}
 	}
 }
+
+// A crash while a version comes back that is in the stash alone.
+func TestRestoreWaitingCrash(t *testing.T) {
+	for _, step := range []string{"restore.staged", "put.journalled", "put.placed", "put.recorded"} {
+		w := newWorld(t)
+		a, b := w.add("alice", true), w.add("bob", true)
+		w.each(a, "f", "one")
+		w.settle()
+		b.client.Fail = func(string) error { return ErrUnavailable }
+		for _, text := range []string{"written offline", "and once more"} {
+			b.write("f", text)
+			if err := b.f.scan(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			w.clock.Add(minute)
+		}
+		crashAt(b, step)
+		if _, err := b.f.Restore(t.Context(), "f", "2"); !errors.Is(err, errCrash) {
+			t.Fatalf("%s: no crash: %v", step, err)
+		}
+		b.restart()
+		// And another one before the folder is opened.
+		b.restart()
+		if err := b.f.scan(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		placed := step == "put.placed" || step == "put.recorded"
+		want := "and once more"
+		if placed {
+			want = "written offline"
+		}
+		b.has(map[string]string{"f": want})
+		b.client.Fail = nil
+		w.settle()
+		a.has(map[string]string{"f": want})
+		if !holdsVersion(t, a, "f", "and once more") || !holdsVersion(t, a, "f", "written offline") {
+			t.Errorf("%s: a version is lost", step)
+		}
+		w.current()
+	}
+}
