@@ -65,6 +65,8 @@ type ConflictFile struct {
 type Stuck struct {
 	Path        string `json:"path"`
 	Participant string `json:"participant"`
+	// Warren: its program is this one, so that it will follow.
+	Warren bool `json:"warren,omitempty"`
 }
 
 // Conflicts is what `warren folder conflicts` shows.
@@ -124,7 +126,15 @@ func (f *Folder) Conflicts(ctx context.Context) (Conflicts, error) {
 				return out, err
 			}
 			if stuck {
-				out.Stuck = append(out.Stuck, Stuck{r.rec.Relpath, h.name})
+				var pin state.Pin
+				err := f.store.View(func(tx *state.Tx) (err error) {
+					pin, _, err = tx.Pin("name:" + snapshot.Key(h.name))
+					return err
+				})
+				if err != nil {
+					return out, err
+				}
+				out.Stuck = append(out.Stuck, Stuck{r.rec.Relpath, h.name, pin.Ours})
 			}
 		}
 	}
@@ -144,9 +154,6 @@ func (f *Folder) otherHeads() map[string][]head {
 	return out
 }
 
-// nearby is how many versions back a conflict is looked for.
-const nearby = 256
-
 // isStuck says whether a participant's version, of its own making, is one that a
 // version of ours was joined with or stands beside. Only what has been read already
 // is looked at.
@@ -161,19 +168,19 @@ func (f *Folder) isStuck(rec state.File, h head) (bool, error) {
 		if err != nil || !ok || snapshot.Key(k.Author) != snapshot.Key(h.name) {
 			return err // whoever took it from another follows
 		}
-		if rec.Rival != nil && rec.Rival.Cap == h.cap {
-			stuck = true
+		of := func(c state.Conflict) bool { return c.Cap == h.cap }
+		if stuck = rec.Rival != nil && rec.Rival.Cap == h.cap; stuck {
 			return nil
 		}
 		seen, queue := map[remote.Cap]bool{rec.Head: true}, []remote.Cap{rec.Head}
-		for len(queue) > 0 && len(seen) < nearby {
+		for len(queue) > 0 && len(seen) < f.deep {
 			next, _, err := tx.Known(queue[0])
 			if err != nil {
 				return err
 			}
 			queue = queue[1:]
-			if len(next.Parents) > 1 && slices.Contains(next.Parents, h.cap) {
-				stuck = true
+			if slices.Contains(next.Parents, h.cap) {
+				stuck = len(next.Parents) > 1
 				return nil
 			}
 			for _, p := range next.Parents {
@@ -183,6 +190,7 @@ func (f *Folder) isStuck(rec state.File, h head) (bool, error) {
 				}
 			}
 		}
+		stuck = slices.ContainsFunc(rec.Conflicts, of)
 		return nil
 	})
 	return stuck, err

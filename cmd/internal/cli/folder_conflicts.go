@@ -118,7 +118,7 @@ func (e *env) folderConflicts(ctx context.Context, name string) error {
 	if e.ui.JSON {
 		return e.ui.Data(all)
 	}
-	files, stuck := 0, 0
+	files, behind, stuck := 0, 0, 0
 	for _, c := range all {
 		for _, x := range c.Files {
 			note := ""
@@ -131,9 +131,12 @@ func (e *env) folderConflicts(ctx context.Context, name string) error {
 			e.ui.Result("%s: %s beside %s (%s, %s%s)", ui.Clean(c.Folder), ui.Clean(x.File), ui.Clean(x.Path), bytesText(x.Size), local(x.Modified), note)
 		}
 		for _, s := range c.Stuck {
+			if !s.Warren {
+				stuck++
+			}
 			e.ui.Result("%s: %s: %s still has the version that was in conflict", ui.Clean(c.Folder), ui.Clean(s.Path), ui.Clean(s.Participant))
 		}
-		files, stuck = files+len(c.Files), stuck+len(c.Stuck)
+		files, behind = files+len(c.Files), behind+len(c.Stuck)
 	}
 	if files > 0 {
 		e.ui.Say("warren folder resolve NAME PATH --mine, --theirs or --keep-both ends a conflict")
@@ -141,7 +144,7 @@ func (e *env) folderConflicts(ctx context.Context, name string) error {
 	if stuck > 0 {
 		e.ui.Say("%s", stuckHint)
 	}
-	if files+stuck == 0 {
+	if files+behind == 0 {
 		e.ui.Say("no conflicts")
 	}
 	return nil
