@@ -23,7 +23,7 @@ const (
 type lines struct {
 	mu sync.Mutex
 	// mu guards what follows and all of line and waiter.
-	open   map[string]*line     // by the server's id
+	open   map[string]*line     // by the server's id; they stay when nobody waits
 	failed map[string]time.Time // when watching it did
 }
 
@@ -37,6 +37,10 @@ type waiter struct {
 
 // A line is the request to one server, on behalf of all who wait.
 type line struct {
+	running bool
+	// tokens are how many changes it may tell of now, and last when that was counted.
+	tokens  int
+	last    time.Time
 	client  storage.Client
 	waiters map[*waiter]bool
 	asked   map[caps.StorageIndex]storage.Tag // what the server was asked about; nil: it is not being asked
@@ -94,8 +98,11 @@ func (s *Store) watch(w *waiter, clients map[string]storage.Client) {
 	for id, want := range w.wants {
 		ln := l.open[id]
 		if ln == nil {
-			ln = &line{waiters: map[*waiter]bool{}, theirs: map[caps.StorageIndex]theirs{}}
+			ln = &line{tokens: lineBurst, last: time.Now(), waiters: map[*waiter]bool{}, theirs: map[caps.StorageIndex]theirs{}}
 			l.open[id] = ln
+		}
+		if !ln.running {
+			ln.running = true
 			s.wg.Go(func() { s.hold(id, ln) })
 		}
 		ln.client = clients[id]
@@ -130,12 +137,11 @@ func (ln *line) wanted(id string) map[caps.StorageIndex]storage.Tag {
 // hold asks a server again and again, as long as anybody waits.
 func (s *Store) hold(id string, ln *line) {
 	l := s.lines
-	tokens, last := lineBurst, time.Now()
 	for {
 		l.mu.Lock()
 		ln.asked = ln.wanted(id)
 		if len(ln.asked) == 0 {
-			delete(l.open, id)
+			ln.running, ln.asked = false, nil
 			l.mu.Unlock()
 			return
 		}
@@ -155,7 +161,7 @@ func (s *Store) hold(id string, ln *line) {
 		if err != nil && !again {
 			l.failed[id] = time.Now()
 			l.lose(id, ln)
-			delete(l.open, id)
+			ln.running = false
 			l.mu.Unlock()
 			return
 		}
@@ -173,13 +179,9 @@ func (s *Store) hold(id string, ln *line) {
 		if len(ln.theirs) > 2*storage.MaxWatched {
 			clear(ln.theirs)
 		}
+		wait := len(changed) > 0 && ln.spend()
 		l.mu.Unlock()
-		if len(changed) == 0 {
-			continue
-		}
-		earned := int(time.Since(last) / linePace)
-		tokens, last = min(tokens+earned, lineBurst), last.Add(time.Duration(earned)*linePace)
-		if tokens--; tokens < 0 {
+		if wait {
 			timer := time.NewTimer(linePace)
 			select {
 			case <-timer.C:
@@ -188,6 +190,15 @@ func (s *Store) hold(id string, ln *line) {
 			}
 		}
 	}
+}
+
+// spend counts a change that was told of, and says whether to wait before the next;
+// l.mu is held.
+func (ln *line) spend() bool {
+	earned := time.Since(ln.last) / linePace
+	ln.tokens, ln.last = min(ln.tokens+int(earned), lineBurst), ln.last.Add(earned*linePace)
+	ln.tokens = max(ln.tokens-1, 0)
+	return ln.tokens == 0
 }
 
 // lose takes a server away from those who wait for it, and ends those who would not

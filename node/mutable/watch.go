@@ -23,8 +23,9 @@ import (
 // server is kept as a storage.Tag (a picture), so that the next question can be: is that
 // still so? While it is so at every server that the survey asked, a survey would find
 // the same, and that is all that an answer can be worth. Versions does not even ask
-// all of them each time: a write that succeeds reaches every server that holds a
-// share, so two of those that hold one will do, others each time. What this may miss
+// all of them each time, but as many as it takes to read the file, two at least, and
+// others each time: a write that succeeds reaches every server that holds a share, and
+// where those answer, the version is not only known but there. What this may miss
 // for a while is a write that reached a few servers only; it is seen when its servers'
 // turn has come, and at the latest when the picture is pictureAge old and a survey is made
 // anew. A survey is also made when a server says something else, or does not answer;
@@ -38,10 +39,16 @@ import (
 const (
 	// pictureAge is when a survey is made in any case.
 	pictureAge = 10 * time.Minute
+	// failedAge is when one is made because a server may answer now that failed then.
+	failedAge = 30 * time.Second
 	// maxPictures is how many files' pictures are kept.
 	maxPictures = 4096
-	// confirmations is how many of the servers with a share must say that nothing changed.
-	confirmations = 2
+	// witnesses is how many of the servers with a share must say that nothing changed,
+	// if so many have one.
+	witnesses = 2
+	// dearTurn is how seldom servers that take a request for each file are asked where
+	// others would do.
+	dearTurn = 8
 )
 
 // A picture is what a survey saw of a file. It is not changed once it is there, but for told.
@@ -50,6 +57,7 @@ type picture struct {
 	needed  int
 	at      time.Time
 	servers map[string]seenAt // by id: those that answered
+	others  map[string]bool   // those that did not; true: they failed
 	told    bool              // of a change since; Store.mu guards it
 }
 
@@ -62,9 +70,10 @@ type seenAt struct {
 
 // note keeps what the survey saw, of which best came.
 func (v *survey) note(best *version) {
-	si := &picture{version: best.header.version(), needed: best.header.Needed, at: time.Now(), servers: map[string]seenAt{}}
+	si := &picture{version: best.header.version(), needed: best.header.Needed, at: time.Now(), servers: map[string]seenAt{}, others: map[string]bool{}}
 	for i, st := range v.state {
 		if st != answered {
+			si.others[v.servers[i].ID] = st == failed
 			continue
 		}
 		at := v.held[i]
@@ -97,10 +106,11 @@ func (s *Store) pictureOf(index caps.StorageIndex) (*picture, []grid.Server) {
 	distinct := 0
 	for i, server := range s.opts.Servers.Permuted(index) {
 		at, ok := si.servers[server.ID]
-		if !ok && i < 2*max(s.opts.Needed, si.needed) {
-			return nil, nil // a survey would have asked it
-		}
 		if !ok {
+			failed, there := si.others[server.ID]
+			if i < 2*max(s.opts.Needed, si.needed) && (!there || failed && time.Since(si.at) > failedAge) {
+				return nil, nil // a survey would ask it
+			}
 			continue
 		}
 		known = append(known, server)
@@ -143,6 +153,40 @@ func (s *Store) Versions(ctx context.Context, files []caps.MutableRead) []Asked 
 	return out
 }
 
+// testimony is how far it is confirmed that a file is as it was.
+type testimony struct {
+	picture *picture
+	lacking int // servers with a share
+	shares  [maxShares]bool
+	missing int // shares, of those that it takes to read the file
+}
+
+func newTestimony(si *picture, servers []grid.Server) *testimony {
+	t := &testimony{picture: si, missing: si.needed}
+	for _, server := range servers {
+		if len(si.servers[server.ID].good) > 0 && t.lacking < witnesses {
+			t.lacking++
+		}
+	}
+	return t
+}
+
+func (t *testimony) enough() bool { return t.lacking <= 0 && t.missing <= 0 }
+
+// add takes in that a server holds what it held.
+func (t *testimony) add(at seenAt) {
+	if len(at.good) == 0 {
+		return
+	}
+	t.lacking--
+	for _, n := range at.good {
+		if !t.shares[n] {
+			t.shares[n] = true
+			t.missing--
+		}
+	}
+}
+
 // question is what one server is asked: which of the files are as they were.
 type question struct {
 	server grid.Server
@@ -151,33 +195,29 @@ type question struct {
 
 // unchanged gives the pictures of those files that are as they were.
 func (s *Store) unchanged(ctx context.Context, files []caps.MutableRead) []*picture {
-	pictures := make([]*picture, len(files))
-	lacking := make([]int, len(files)) // confirmations
+	heard, planned := make([]*testimony, len(files)), make([]*testimony, len(files))
 	asked := map[string]*question{}
 	for i, f := range files {
 		si, servers := s.pictureOf(f.StorageIndex())
 		if si == nil {
 			continue
 		}
-		pictures[i] = si
+		heard[i], planned[i] = newTestimony(si, servers), newTestimony(si, servers)
 		for _, server := range servers {
-			at := si.servers[server.ID]
-			if len(at.shares) > 0 && lacking[i] < confirmations {
-				lacking[i]++
-			}
 			q := asked[server.ID]
 			if q == nil {
 				q = &question{server, map[int]seenAt{}}
 				asked[server.ID] = q
 			}
-			q.files[i] = at
+			q.files[i] = si.servers[server.ID]
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Patience)
 	defer cancel()
-	var mu sync.Mutex // guards what the questions share: lacking and pictures
+	other := make([]bool, len(files))
+	var mu sync.Mutex // guards what the questions share: heard and other
 	var wg sync.WaitGroup
-	for _, q := range s.choose(asked, slices.Clone(lacking)) {
+	for _, q := range s.choose(asked, planned) {
 		wg.Go(func() {
 			same, err := q.ask(ctx, files)
 			mu.Lock()
@@ -186,41 +226,45 @@ func (s *Store) unchanged(ctx context.Context, files []caps.MutableRead) []*pict
 				switch {
 				case err != nil:
 				case !same[i]:
-					pictures[i] = nil
-				case len(at.shares) > 0:
-					lacking[i]--
+					other[i] = true
+				default:
+					heard[i].add(at)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	for i := range pictures {
-		if lacking[i] > 0 {
-			pictures[i] = nil
+	same := make([]*picture, len(files))
+	for i, t := range heard {
+		if t != nil && t.enough() && !other[i] {
+			same[i] = t.picture
 		}
 	}
-	return pictures
+	return same
 }
 
-// choose picks the questions that confirm each file as often as it lacks: the fewest
+// choose picks the questions whose answers will be enough for each file: the fewest
 // requests, and other servers each time.
-func (s *Store) choose(all map[string]*question, lacking []int) []*question {
+func (s *Store) choose(all map[string]*question, planned []*testimony) []*question {
 	list := slices.SortedFunc(maps.Values(all), func(a, b *question) int { return strings.Compare(a.server.ID, b.server.ID) })
 	if len(list) == 0 {
 		return nil
 	}
-	at := int(s.asking.Add(1) % uint64(len(list)))
+	turn := s.asking.Add(1)
+	at := int(turn % uint64(len(list)))
 	list = slices.Concat(list[at:], list[:at])
-	slices.SortStableFunc(list, func(a, b *question) int { return dear(a) - dear(b) })
+	if turn%dearTurn != 0 {
+		slices.SortStableFunc(list, func(a, b *question) int { return dear(a) - dear(b) })
+	}
 	var out []*question
 	for _, q := range list {
-		dear := dear(q) > 0
-		helps := false
+		dear, helps := dear(q) > 0, false
 		for i, at := range q.files {
-			if len(at.shares) > 0 && lacking[i] > 0 {
-				lacking[i]--
+			switch {
+			case len(at.good) > 0 && !planned[i].enough():
+				planned[i].add(at)
 				helps = true
-			} else if dear {
+			case dear:
 				delete(q.files, i)
 			}
 		}
