@@ -36,6 +36,7 @@ type Folder struct {
 	freshMu sync.Mutex // one reader of the Collective at a time
 	cfgMu   sync.Mutex // one change of cfg at a time
 
+	ignore  scan.Ignore
 	sendMu  sync.Mutex      // guards sending; nothing else is locked under it
 	sending map[string]bool // keys whose versions are being uploaded
 
@@ -291,14 +292,24 @@ func (f *Folder) gather(ctx context.Context, ev scan.Event, events <-chan scan.E
 	}
 }
 
+// A scan of the whole folder is a safety net where the system tells of changes, and
+// takes no more than so much of a processor; it comes at least twice an hour.
+const (
+	scanShare      = 5000 // one part in so many, where the system tells
+	blindScanShare = 100  // and where it does not
+	slowestScan    = 30 * time.Minute
+)
+
+// scanInterval is the pause after a scan of the whole folder.
 func (f *Folder) scanInterval() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	took := f.stat.scanTook
 	if f.stat.watch != nil {
 		// Without events the scan is all there is.
-		return min(f.opt.Scan, 10*time.Second)
+		return max(min(f.opt.Scan, 10*time.Second), min(took*blindScanShare, slowestScan))
 	}
-	return f.opt.Scan
+	return max(f.opt.Scan, min(took*scanShare, slowestScan))
 }
 
 func (f *Folder) pushLoop(ctx context.Context) {

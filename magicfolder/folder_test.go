@@ -246,8 +246,16 @@ func TestCreateEditDelete(t *testing.T) {
 		b.poll()
 		b.has(map[string]string{"notes.txt": "two!"})
 		if !mem {
+			// Alice's directory is empty now, and there: so is bob's, until she removes it.
+			if left, err := os.ReadDir(filepath.Join(b.dir, "dir", "sub")); err != nil || len(left) != 0 {
+				t.Errorf("the emptied directory: %v, %v", left, err)
+			}
+			if err := os.RemoveAll(filepath.Join(a.dir, "dir")); err != nil {
+				t.Fatal(err)
+			}
+			w.settle()
 			if _, err := os.Stat(filepath.Join(b.dir, "dir")); !os.IsNotExist(err) {
-				t.Error("the emptied directory stayed")
+				t.Error("the removed directory stayed")
 			}
 		}
 		// Made again after the delete.

@@ -329,7 +329,7 @@ func TestNoFiles(t *testing.T) {
 		"fifo":                   mkfifo,
 		"device":                 mkdevice,
 		"symlink":                func(p string) error { return os.Symlink("/etc/passwd", p) },
-		"dangling symlink":       func(p string) error { return os.Symlink("nowhere", p) },
+		"dangling symlink":       func(p string) error { return os.Symlink("/no/where", p) },
 		"symlink to a directory": func(p string) error { return os.Symlink("/etc", p) },
 	}
 	for kind, make := range kinds {

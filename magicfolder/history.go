@@ -411,7 +411,7 @@ func (f *Folder) restore(ctx context.Context, key string, find func() (FileVersi
 			return out, err
 		}
 		next := state.Stashed{Key: key, Relpath: rec.Relpath, Parents: ourParents(rec, line), Size: st.State.Size, Sum: st.Sum,
-			Content: p.s.Content, Modified: now.Unix(), Captured: now.Unix(), Form: rec.Form}
+			Content: p.s.Content, Modified: now.Unix(), Captured: now.Unix(), Form: snapshot.Form{}.After(rec.Form)}
 		if p.stash != nil {
 			if next.Content = p.stash.Content; next.Content == "" {
 				if next.File, err = f.stashAgain(disk, st); err != nil {

@@ -28,12 +28,16 @@ func (f *Folder) scan(ctx context.Context, paths ...string) error {
 		f.setDisk(err)
 		return err
 	}
-	res, err := scan.Scan(disk, f.store, paths...)
+	turn, begun := f.ignore.Turn(), f.now()
+	res, err := scan.Scan(disk, f.store, &f.ignore, paths...)
+	if len(paths) > 0 && f.ignore.Turn() != turn {
+		poke(f.wakeScan) // other patterns: each path may be a change, or none
+	}
 	f.setDisk(err)
 	if err != nil {
 		return err
 	}
-	f.noteScan(res, len(paths) == 0)
+	f.noteScan(res, f.now().Sub(begun), len(paths) == 0)
 	found := map[string]bool{}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.opt.Workers)

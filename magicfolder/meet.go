@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -84,16 +86,36 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 		f.mu.Unlock()
 	}
 	f.prune(atDownload, func(key string, _ fileError) bool { return todo[key] })
-	keys := make([]string, 0, len(work))
-	for key := range work {
-		keys = append(keys, key)
+	// What else is taken depends on the patterns.
+	first := map[string][]head{}
+	for key, heads := range work {
+		if path.Base(key) == scan.IgnoreFile {
+			first[key] = heads
+			delete(work, key)
+		}
 	}
-	// In the order of the paths, a directory's files come together.
-	slices.Sort(keys)
-	f.setToLook(len(keys))
+	f.setToLook(len(first) + len(work))
+	if err := f.reconcileAll(ctx, disk, first); err != nil {
+		return err
+	}
+	ignored, passed := f.ignore.Look(disk), map[string]string{}
+	for key, heads := range work {
+		if ignored(key) {
+			passed[key] = heads[0].name
+			delete(work, key)
+			f.setLooked()
+		}
+	}
+	f.setPassed(passed)
+	return cmp.Or(f.reconcileAll(ctx, disk, work), unread)
+}
+
+// reconcileAll is reconcile for many paths.
+func (f *Folder) reconcileAll(ctx context.Context, disk fsys.FS, work map[string][]head) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, f.opt.Workers/3)) // how large a file is shows late
-	for _, key := range keys {
+	// In the order of the paths, a directory's files come together.
+	for _, key := range slices.Sorted(maps.Keys(work)) {
 		if gctx.Err() != nil {
 			break
 		}
@@ -102,8 +124,8 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 			return f.reconcile(gctx, disk, key, work[key])
 		})
 	}
-	err = g.Wait()
-	return cmp.Or(ctx.Err(), err, unread)
+	err := g.Wait()
+	return cmp.Or(ctx.Err(), err)
 }
 
 // reconcile brings our version of a path and the given versions of others
@@ -177,7 +199,10 @@ func (x *fetched) get(ctx context.Context) (download.Staged, error) {
 		// What went wrong with it before may have cleared the staging area.
 		f, err := x.d.FS.OpenStaged(x.have.Name)
 		if err == nil {
-			return *x.have, f.Close()
+			now, serr := f.State()
+			if f.Close(); serr == nil && now.Kind == fsys.Regular {
+				return *x.have, nil
+			} // else it is a link already
 		}
 		x.drop()
 		x.have = nil
@@ -231,6 +256,9 @@ func (f *Folder) trusted(ctx context.Context, key string, h head) (snapshot.Snap
 	}
 	if err := checkRemotePath(s.Relpath); err != nil {
 		return s, err
+	}
+	if size, _ := remote.Size(s.Content); path.Base(key) == snapshot.DirectoryMark && size > 0 {
+		return s, fmt.Errorf("%w: a directory's mark with contents", snapshot.ErrFormat)
 	}
 	return s, f.checkAuthor(h, s)
 }
@@ -347,6 +375,9 @@ func (f *Folder) meetOnce(ctx context.Context, disk fsys.FS, key string, h head,
 	case conflict.Merge:
 		return true, f.merge(ctx, key, h.cap)
 	case conflict.Adopt:
+		if m := s.Form.Mode; m != snapshot.ModeUnknown && rec.Disk != nil && rec.Disk.Kind == fsys.Regular && disk.Modes() && rec.Disk.Exec != (m == snapshot.Executable) {
+			return f.take(ctx, key, rec, line, h, s, x, nil) // the bytes are the same, the mode is not
+		}
 		if err := x.d.Adopt(key, s); err != nil {
 			return false, err
 		}
@@ -486,6 +517,9 @@ func (f *Folder) equal(ctx context.Context, rec state.File, s snapshot.Snapshot,
 	if size, ok := remote.Size(s.Content); ok && rec.Disk != nil && size != rec.Disk.Size {
 		return false, nil
 	}
+	if rec.Disk != nil && rec.Disk.Kind != fsys.Mark && (rec.Disk.Kind == fsys.Symlink) != (s.Form.Kind == snapshot.Symlink) {
+		return false, nil
+	}
 	st, err := x.get(ctx)
 	return bytes.Equal(st.Sum, rec.Sum), err
 }
@@ -496,6 +530,9 @@ func (f *Folder) take(ctx context.Context, key string, rec state.File, line []st
 		// Before the download, which may be large.
 		if err := x.d.Fits(key, rec); err != nil {
 			return false, err
+		}
+		if size, ok := remote.Size(s.Content); s.Form.Kind == snapshot.Symlink && (!ok || size > fsys.MaxTarget) {
+			return false, fsys.ErrTarget
 		}
 		var err error
 		if st, err = x.get(ctx); err != nil {

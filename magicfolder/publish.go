@@ -122,13 +122,25 @@ func (f *Folder) links() ([]link, error) {
 		if err != nil {
 			return err
 		}
-		return tx.Files(func(key string, rec state.File) error {
-			if l, ok := linkFrom(key, rec, lines[key]); ok {
+		keys, err := tx.Unlinked()
+		if err != nil {
+			return err
+		}
+		for _, key := range keys {
+			lines[key] = lines[key] // also those without a line
+		}
+		for key, line := range lines {
+			rec, _, err := tx.File(key)
+			if err != nil {
+				return err
+			}
+			if l, ok := linkFrom(key, rec, line); ok {
 				out = append(out, l)
 			}
-			return nil
-		})
+		}
+		return nil
 	})
+	slices.SortFunc(out, func(a, b link) int { return strings.Compare(a.key, b.key) })
 	return out, err
 }
 

@@ -584,7 +584,7 @@ func (f *Folder) putVersion(ctx context.Context, d *download.Downloader, key str
 		}
 	}
 	v := state.Stashed{Key: key, Relpath: rec.Relpath, Size: st.State.Size, Sum: st.Sum, Content: s.Content,
-		Modified: now.Unix(), Captured: now.Unix(), Form: rec.Form}
+		Modified: now.Unix(), Captured: now.Unix(), Form: s.Form.After(rec.Form)}
 	if v.Parents, err = f.joined(ctx, key, ourParents(rec, nil), apart); err != nil {
 		return err
 	}

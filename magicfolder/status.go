@@ -110,6 +110,7 @@ type statusState struct {
 	pollErr, waiting, disk     error
 	watch                      error
 	scanned                    bool
+	scanTook                   time.Duration // of the whole folder, without capturing
 	files                      int
 	bytes                      int64
 	toLook                     int
@@ -118,6 +119,7 @@ type statusState struct {
 	errors                     map[string]fileError // by key
 	problems, notes            map[string]string
 	alarms                     map[string]string
+	passed                     map[string]string // ignored versions of others: by key, whose
 }
 
 func newStatusState() statusState {
@@ -180,6 +182,25 @@ func (f *Folder) setToLook(n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stat.toLook = n
+}
+
+func (f *Folder) setPassed(passed map[string]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stat.passed = passed
+}
+
+// passedNotes says what of the others' is not taken; no more than a page of it.
+func passedNotes(passed map[string]string) (notes []FileStatus) {
+	const page = 50
+	keys := slices.Sorted(maps.Keys(passed))
+	for i, key := range keys {
+		if i == page {
+			return append(notes, FileStatus{Path: scan.IgnoreFile, Message: fmt.Sprintf("%d more files of others are not taken", len(keys)-page)})
+		}
+		notes = append(notes, FileStatus{Path: fsys.Printable(key), Message: fmt.Sprintf("ignored here: the version of %q is not taken", fsys.Printable(passed[key]))})
+	}
+	return notes
 }
 
 func (f *Folder) setLooked() {
@@ -292,10 +313,11 @@ func (f *Folder) clearFileError(key string) {
 	delete(f.stat.errors, key)
 }
 
-func (f *Folder) noteScan(res scan.Result, whole bool) {
+func (f *Folder) noteScan(res scan.Result, took time.Duration, whole bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if whole {
+		f.stat.scanTook = took
 		f.stat.lastScan, f.stat.scanned = f.now(), true
 		f.stat.files, f.stat.bytes = res.Files, res.Bytes
 		f.stat.problems, f.stat.notes = res.Problems, res.Notes
@@ -326,6 +348,7 @@ func (f *Folder) Status() Status {
 	for p, why := range s.notes {
 		st.Notes = append(st.Notes, FileStatus{Path: fsys.Printable(p), Message: why})
 	}
+	st.Notes = append(st.Notes, passedNotes(s.passed)...)
 	st.Alarms = slices.AppendSeq(st.Alarms, maps.Values(s.alarms))
 	enrolled := f.cfg.Enrolled
 	if enrolled {
@@ -343,7 +366,9 @@ func (f *Folder) Status() Status {
 		}
 		st.Participants = append(st.Participants, ps)
 		for key := range p.todo {
-			todo[key] = p.heads[key]
+			if _, ignored := s.passed[key]; !ignored {
+				todo[key] = p.heads[key]
+			}
 		}
 	}
 	disk := f.disk

@@ -123,11 +123,11 @@ func (d *Downloader) Unchanged(rec state.File) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if it.Kind == fsys.Dir && rec.Disk == nil {
-		// A directory took a deleted file's name.
+	if (it.Kind == fsys.Dir || it.Kind == fsys.Mark) && rec.Disk == nil {
+		// A directory took a deleted file's name; or it is there for what is in it.
 		return true, nil
 	}
-	if it.Kind != fsys.Regular {
+	if !it.Kind.Synced() {
 		return false, ErrBlocked
 	}
 	if rec.Disk == nil {
@@ -146,7 +146,7 @@ func (d *Downloader) holds(now, want fsys.State, wantSum []byte, open func() (fs
 	if now == want {
 		return true, nil
 	}
-	if now.Size != want.Size {
+	if now.Size != want.Size || now.Kind != want.Kind || now.Exec != want.Exec {
 		return false, nil
 	}
 	got, err := sum(open())
@@ -179,7 +179,12 @@ func (d *Downloader) TakeAnd(key string, s snapshot.Snapshot, staged Staged, v *
 	if s.Deleted() && rec.Disk == nil {
 		return d.adopt(key, rec, s, nil, nil, v)
 	}
-	move := state.Move{Cap: s.Cap, Content: s.Content, Old: rec.Disk, OldSum: rec.Sum, Stash: v}
+	move := state.Move{Cap: s.Cap, Content: s.Content, Old: rec.Disk, OldSum: rec.Sum, Stash: v, Form: s.Form.After(rec.Form)}
+	if !s.Deleted() {
+		if err := d.dress(rec, move.Form, &staged); err != nil {
+			return err
+		}
+	}
 	if s.Deleted() {
 		move.Staged = rand.Text()
 	} else {
@@ -211,7 +216,10 @@ func (d *Downloader) Put(key string, staged Staged, v state.Stashed) error {
 	if err := d.expected(key, rec); err != nil {
 		return err
 	}
-	move := state.Move{Staged: staged.Name, New: staged.State, Sum: staged.Sum, Old: rec.Disk, OldSum: rec.Sum, Stash: &v}
+	if err := d.dress(rec, v.Form, &staged); err != nil {
+		return err
+	}
+	move := state.Move{Staged: staged.Name, New: staged.State, Sum: staged.Sum, Old: rec.Disk, OldSum: rec.Sum, Stash: &v, Form: v.Form}
 	if err := d.place(key, rec, move, "put"); err != nil {
 		return err
 	}
@@ -220,13 +228,59 @@ func (d *Downloader) Put(key string, staged Staged, v state.Stashed) error {
 		if err != nil {
 			return err
 		}
-		rec.Disk, rec.Sum, rec.Move = &move.New, move.Sum, nil
+		rec.Disk, rec.Sum, rec.Move, rec.Form = &move.New, move.Sum, nil, move.Form
 		if err := enqueue(tx, v); err != nil {
 			return err
 		}
 		return tx.PutFile(key, rec)
 	})
 	return d.placed(move, "put", err)
+}
+
+// dress makes a staged file what it is to be at its path.
+func (d *Downloader) dress(rec state.File, form snapshot.Form, staged *Staged) error {
+	kind, exec := fsys.Regular, (*bool)(nil)
+	switch {
+	case path.Base(rec.Relpath) == snapshot.DirectoryMark:
+		kind = fsys.Mark
+	case form.Kind == snapshot.Symlink:
+		kind = fsys.Symlink
+	case form.Mode != snapshot.ModeUnknown:
+		x := form.Mode == snapshot.Executable
+		exec = &x
+	}
+	st, err := d.FS.Dress(staged.Name, rec.Relpath, kind, exec)
+	if err != nil {
+		return err
+	}
+	staged.State = st
+	return nil
+}
+
+// take is FS.Take, and removes the directories that this left empty and that
+// nobody made for their own sake.
+func (d *Downloader) take(p, staged string) error {
+	if err := d.FS.Take(p, staged); err != nil {
+		return err
+	}
+	dir := path.Dir(p)
+	if path.Base(p) == snapshot.DirectoryMark {
+		dir = path.Dir(dir) // it itself is gone, or is not empty
+	}
+	return d.prune(dir)
+}
+
+// prune looks and removes in one transaction, so that no mark is recorded between.
+func (d *Downloader) prune(dir string) error {
+	return d.Store.Update(func(tx *state.Tx) error {
+		for dir := dir; dir != "."; dir = path.Dir(dir) {
+			rec, _, err := tx.File(snapshot.Key(dir + "/" + snapshot.DirectoryMark))
+			if err != nil || rec.Disk != nil || rec.Move != nil || d.FS.RemoveDir(dir) != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // enqueue appends a version to its line. A delete that nobody has heard of yet is
@@ -358,7 +412,7 @@ func (d *Downloader) move(p string, m state.Move) error {
 	if m.Old == nil {
 		err := d.FS.Place(m.Staged, p)
 		if errors.Is(err, fs.ErrExist) {
-			if it, lerr := d.FS.Lstat(p); lerr == nil && it.Kind == fsys.Regular {
+			if it, lerr := d.FS.Lstat(p); lerr == nil && it.Kind.Synced() {
 				return ErrEdited
 			}
 			return fmt.Errorf("%w: %w", ErrBlocked, err)
@@ -367,9 +421,12 @@ func (d *Downloader) move(p string, m state.Move) error {
 	}
 	var err error
 	if m.Deletes() {
-		err = d.FS.Take(p, m.Staged)
+		err = d.take(p, m.Staged)
 	} else {
 		err = d.FS.Swap(m.Staged, p)
+	}
+	if err == nil && m.Old.Kind == fsys.Mark {
+		return nil // there is nothing in it to have changed
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fsys.ErrNotFile) {
 		return ErrEdited
@@ -439,6 +496,7 @@ func (d *Downloader) Adopt(key string, s snapshot.Snapshot) error {
 func (d *Downloader) adopt(key string, rec state.File, s snapshot.Snapshot, disk *fsys.State, sum []byte, next *state.Stashed) error {
 	rec.Head, rec.Content, rec.Mine = s.Cap, s.Content, false
 	rec.Disk, rec.Sum, rec.Move, rec.Rival = disk, sum, nil, nil
+	rec.Form = s.Form.After(rec.Form)
 	var line []state.Stashed
 	err := d.Store.Update(func(tx *state.Tx) error {
 		var err error

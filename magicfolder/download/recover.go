@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"path"
 
 	"golang.org/x/text/cases"
 
-	"warren/magicfolder/fsys"
 	"warren/magicfolder/state"
 )
 
@@ -66,7 +66,7 @@ func (d *Downloader) Recover() error {
 func (d *Downloader) recover(key string, rec state.File) error {
 	m := *rec.Move
 	it, err := d.FS.Lstat(rec.Relpath)
-	there := err == nil && it.Kind == fsys.Regular
+	there := err == nil && it.Kind.Synced()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -134,7 +134,7 @@ func (d *Downloader) recover(key string, rec state.File) error {
 		}
 		rec.Disk, rec.Sum = nil, nil
 		if !m.Deletes() {
-			rec.Disk, rec.Sum = &m.New, m.Sum
+			rec.Disk, rec.Sum, rec.Form = &m.New, m.Sum, m.Form
 		}
 	}
 	err = d.Store.Update(func(tx *state.Tx) error {
@@ -158,6 +158,11 @@ func (d *Downloader) recover(key string, rec state.File) error {
 	})
 	if err != nil {
 		return err
+	}
+	if done && m.Deletes() {
+		if err := d.prune(path.Dir(rec.Relpath)); err != nil {
+			return err
+		}
 	}
 	return errors.Join(d.FS.Discard(m.Staged), d.FS.Discard(m.Staged+".old"))
 }

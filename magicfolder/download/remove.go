@@ -35,7 +35,7 @@ func (d *Downloader) RemoveConflict(key string, c state.Conflict) (bool, error) 
 	if err := d.fault("remove.journalled"); err != nil {
 		return false, err
 	}
-	if err := d.FS.Take(c.Path, c.Staged); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.take(c.Path, c.Staged); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.Staged = ""
 		return false, errors.Join(err, d.changeConflict(key, c))
 	}

@@ -71,7 +71,7 @@ func TestUnreadableIsNotGone(t *testing.T) {
 	m.Write("e", []byte("edited"))
 	m.Remove("d.c")
 	for _, paths := range [][]string{nil, {"d", "e", "d.c"}, {"d/a", "e", "d.c"}} {
-		res, err := Scan(closed{m, "d"}, store, paths...)
+		res, err := Scan(closed{m, "d"}, store, &Ignore{}, paths...)
 		if err != nil {
 			t.Fatalf("%q: %v", paths, err)
 		}
@@ -85,7 +85,7 @@ func TestUnreadableIsNotGone(t *testing.T) {
 	// Readable again, and one of them is really gone.
 	m.Remove("d/b")
 	for _, paths := range [][]string{nil, {"d", "e", "d.c"}} {
-		res, err := Scan(closed{m, ""}, store, paths...)
+		res, err := Scan(closed{m, ""}, store, &Ignore{}, paths...)
 		if err != nil || len(res.Problems) != 0 || len(res.Changes) != 3 {
 			t.Errorf("%q: %+v, %v", paths, res, err)
 		}

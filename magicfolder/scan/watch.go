@@ -79,7 +79,7 @@ func Watch(ctx context.Context, dir string, out chan<- Event, standing func()) e
 				continue
 			}
 			rel = filepath.ToSlash(rel)
-			if rel == fsys.Staging || ev.Op == fsnotify.Chmod {
+			if rel == fsys.Staging {
 				continue
 			}
 			if ev.Has(fsnotify.Create) {

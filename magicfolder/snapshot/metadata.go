@@ -101,6 +101,15 @@ type Form struct {
 	Mode Mode `json:"mode,omitempty"`
 }
 
+// After is the form that a file has after a version of form f replaced one of form
+// last: who does not know of modes leaves them alone.
+func (f Form) After(last Form) Form {
+	if f.Kind == PlainFile && f.Mode == ModeUnknown && last.Kind == PlainFile {
+		f.Mode = last.Mode
+	}
+	return f
+}
+
 // Metadata is the JSON part of a snapshot.
 type Metadata struct {
 	Relpath  string

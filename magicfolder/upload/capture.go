@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"warren/magicfolder/fsys"
+	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
 )
 
@@ -49,6 +50,10 @@ func (c *Capturer) fault(step string) error {
 	return c.Fault(step)
 }
 
+// dirSettle is how long a directory must have been empty: most are filled at once,
+// or about to be removed.
+const dirSettle = 3 * time.Second
+
 // File captures the file at path if its bytes differ from its record. It says
 // whether it did. The caller sees to it that nobody else works on this key.
 func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
@@ -62,7 +67,11 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 		return false, err
 	}
 	now := c.Now()
-	if quiet := now.Sub(time.Unix(0, before.Modified)); c.Settle >= 0 && quiet < c.Settle && quiet > -time.Minute {
+	settle := c.Settle
+	if before.Kind == fsys.Mark {
+		settle = max(settle, dirSettle)
+	}
+	if quiet := now.Sub(time.Unix(0, before.Modified)); c.Settle >= 0 && quiet < settle && quiet > -time.Minute {
 		return false, ErrChanging
 	}
 	name := rand.Text()
@@ -79,7 +88,7 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 	if err == nil {
 		var it fsys.Item
 		// A file that was saved by renaming another one over it.
-		if it, err = c.FS.Lstat(path); err == nil && (it.Kind != fsys.Regular || it.State != before) {
+		if it, err = c.FS.Lstat(path); err == nil && (!it.Kind.Synced() || it.State != before) {
 			err = ErrChanging
 		}
 	}
@@ -90,7 +99,7 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 	if err := c.fault("capture.stashed"); err != nil {
 		return false, err
 	}
-	captured := false
+	captured, bare := false, false // bare: the contents are on the grid already
 	var replaced []state.Stashed
 	err = c.Store.Update(func(tx *state.Tx) error {
 		captured, replaced = false, nil
@@ -98,13 +107,25 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 		if err != nil {
 			return err
 		}
-		if rec.Disk != nil && bytes.Equal(rec.Sum, sum) {
+		same := rec.Disk != nil && bytes.Equal(rec.Sum, sum)
+		if same && rec.Disk.Kind == before.Kind && rec.Disk.Exec == before.Exec {
 			// Touched, or recorded with a time that the disk rounds.
 			rec.Disk = &before
 			return tx.PutFile(key, rec)
 		}
-		v := state.Stashed{Key: key, Relpath: path, File: name, Size: size, Sum: sum,
+		rec.Form = formOf(before, c.FS.Modes(), rec.Form)
+		v := state.Stashed{Key: key, Relpath: path, File: name, Size: size, Sum: sum, Form: rec.Form,
 			Modified: floorSecond(before.Modified), Captured: now.Unix()}
+		if same && rec.Content != "" && rec.Disk.Kind == before.Kind {
+			line, err := tx.Line(key)
+			if err != nil {
+				return err
+			}
+			if len(line) == 0 { // else the newest contents are another version's
+				v.File, v.Content = "", rec.Content
+			}
+		}
+		bare = v.File == ""
 		if replaced, err = c.stash(tx, rec, v); err != nil {
 			return err
 		}
@@ -112,12 +133,30 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 		captured = true
 		return tx.PutFile(key, rec)
 	})
-	if err != nil || !captured {
+	if err != nil || !captured || bare {
 		drop()
+	}
+	if err != nil || !captured {
 		return false, err
 	}
 	c.Store.Discard(replaced)
 	return true, c.fault("capture.recorded")
+}
+
+// formOf is the form of a file that looks so. Where the disk keeps no modes the
+// file has the one that its last version had.
+func formOf(st fsys.State, modes bool, last snapshot.Form) snapshot.Form {
+	switch {
+	case st.Kind == fsys.Symlink:
+		return snapshot.Form{Kind: snapshot.Symlink}
+	case st.Kind == fsys.Mark:
+		return snapshot.Form{Kind: snapshot.Directory}
+	case !modes:
+		return snapshot.Form{Mode: last.Mode}
+	case st.Exec:
+		return snapshot.Form{Mode: snapshot.Executable}
+	}
+	return snapshot.Form{Mode: snapshot.Ordinary}
 }
 
 func floorSecond(ns int64) int64 { return time.Unix(0, ns).Unix() }
