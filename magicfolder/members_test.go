@@ -1,6 +1,7 @@
 package magicfolder
 
 import (
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -194,6 +195,62 @@ func TestKeysFromTheInvite(t *testing.T) {
 	}
 	if _, err := b.f.AcceptKey("nobody"); !errors.Is(err, ErrNoMember) {
 		t.Errorf("accepting of nobody: %v", err)
+	}
+}
+
+// The key of somebody who was invited to the grid is known before it enters; one who
+// is in the folder already does not lose the name by that.
+func TestVouch(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice", true), w.add("bob", true)
+	b.write("f", "bob's")
+	w.settle()
+	_, other, _ := ed25519.GenerateKey(nil)
+	for _, name := range []string{"bob", "carol"} {
+		if err := a.f.Vouch(name, other.Public().(ed25519.PublicKey)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.write("f", "bob's, still")
+	c := w.add("carol", true)
+	c.write("g", "not by whom was invited")
+	w.settle()
+	a.has(map[string]string{"f": "bob's, still"})
+	if got := membersOf(t, a.f); got["bob"].NewKey != "" || got["carol"].NewKey != Fingerprint(c.f.AuthorKey()) {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A directory that must last is not made before the servers had their time.
+func TestGather(t *testing.T) {
+	w := newWorld(t)
+	for _, how := range []string{"create", "join", "accept"} {
+		p := w.outsider(how)
+		gathered := 0
+		p.m.opt.Gather = func(context.Context) { gathered++ }
+		p.client.Fail = func(op string) error {
+			if op == "MakeDirectory" && gathered == 0 {
+				t.Errorf("%s: a directory was made at once", how)
+			}
+			return nil
+		}
+		var err error
+		switch how {
+		case "create":
+			p.f, err = p.m.Create(t.Context(), "docs", p.dir, how)
+			w.parties = append(w.parties, p)
+		case "join":
+			p.f, err = p.m.Join(t.Context(), "docs", p.dir, how, w.parties[0].f.Collective())
+		case "accept":
+			p.f, err = p.m.Accept(t.Context(), Invitation{Name: "docs", Dir: p.dir, Participant: how, Collective: w.parties[0].f.Collective()})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.poll()
+		if gathered == 0 || p.f.Readcap() == "" {
+			t.Errorf("%s: gathered %d times", how, gathered)
+		}
 	}
 }
 

@@ -289,16 +289,24 @@ const gatherTime = 5 * time.Second
 // gather waits for the servers that are known, once enough are there: a directory
 // that is made when only the first ones are has its shares on those alone.
 func (d *Daemon) gather(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, gatherTime)
-	defer cancel()
+	timer := time.NewTimer(gatherTime)
+	defer timer.Stop()
+	gather(ctx, timer.C, d.cfg.Settings.Client.Happy, func() (connected, known int, changed <-chan struct{}) {
+		changed = d.Node.Grid.Changed()
+		return d.Node.Grid.Connected(), len(d.Node.Grid.Servers()), changed
+	})
+}
+
+func gather(ctx context.Context, late <-chan time.Time, happy int, servers func() (connected, known int, changed <-chan struct{})) {
 	for {
-		changed := d.Node.Grid.Changed()
-		connected, known := d.Node.Grid.Connected(), len(d.Node.Grid.Servers())
-		if connected >= known || connected < d.cfg.Settings.Client.Happy {
+		connected, known, changed := servers()
+		if connected >= known || connected < happy {
 			return
 		}
 		select {
 		case <-ctx.Done():
+			return
+		case <-late:
 			return
 		case <-changed:
 		}
