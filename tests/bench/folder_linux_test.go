@@ -135,52 +135,13 @@ func startPair(b testing.TB, kind string, behind bool) *pair {
 	default:
 		// Both join what the grid has: nobody is the other's inviter.
 		maker := interop.StartOurClient(b, furl, needed, happy, total, total)
-		collective := makeCollective(b, maker, nil)
+		collective := interop.MakeFolderDirectory(b, maker, nil)
 		maker.Process.Kill()
 		warren(alice, collective)
 		warren(bob, collective)
 	}
 	s.client = out.members[0].client
 	return out
-}
-
-// makeCollective makes a folder by the web API alone and gives its writecap; more are
-// its first entries.
-func makeCollective(b testing.TB, c *interop.WebClient, more map[string]any) string {
-	b.Helper()
-	return post(b, c, "/uri?t=mkdir-with-children", withModel(b, c, more))
-}
-
-// withModel adds what tells the version of the data model.
-func withModel(b testing.TB, c *interop.WebClient, children map[string]any) map[string]any {
-	b.Helper()
-	all := map[string]any{snapshot.MetadataName: child1("filenode", put(b, c, []byte(snapshot.DirectoryMetadata)), nil)}
-	for name, e := range children {
-		all[name] = e
-	}
-	return all
-}
-
-func child1(kind, readcap string, metadata json.RawMessage) []any {
-	node := map[string]any{"ro_uri": readcap}
-	if metadata != nil {
-		node["metadata"] = metadata
-	}
-	return []any{kind, node}
-}
-
-func put(b testing.TB, c *interop.WebClient, data []byte) string {
-	b.Helper()
-	return string(c.Must(b, "PUT", "/uri", bytes.NewReader(data)))
-}
-
-func post(b testing.TB, c *interop.WebClient, path string, body any) string {
-	b.Helper()
-	raw, err := json.Marshal(body)
-	if err != nil {
-		b.Fatal(err)
-	}
-	return strings.TrimSpace(string(c.Must(b, "POST", path, bytes.NewReader(raw))))
 }
 
 // table prints what was measured of whom, and each beside ours.
@@ -592,18 +553,12 @@ func history(b testing.TB, c *interop.WebClient, versions int) string {
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{5}, 32))
 	var parents []magicfolder.Cap
 	for i := range versions {
-		m := snapshot.Metadata{Relpath: "file", Author: snapshot.Author{Name: "writer", Key: key.Public().(ed25519.PublicKey)},
-			Modified: 1_700_000_000 + int64(i), Parents: parents}
-		content, metadata := magicfolder.Cap(put(b, c, []byte(version(i)))), magicfolder.Cap(put(b, c, m.Encode()))
-		children := map[string]any{}
-		for _, e := range snapshot.Entries(key, m, content, metadata, m.Modified) {
-			children[e.Name] = child1("filenode", e.Read.Text(), e.Metadata)
-		}
-		parents = []magicfolder.Cap{magicfolder.Cap(post(b, c, "/uri?t=mkdir-immutable", children))}
+		parents = []magicfolder.Cap{interop.PutSnapshot(b, c, key, snapshot.Metadata{Relpath: "file", Author: snapshot.Author{Name: "writer"},
+			Modified: 1_700_000_000 + int64(i), Parents: parents}, []byte(version(i)))}
 	}
-	personal, err := caps.Parse(makeCollective(b, c, map[string]any{snapshot.Mangle("file"): child1("dirnode", parents[0].Text(), nil)}))
+	personal, err := caps.Parse(interop.MakeFolderDirectory(b, c, map[string][2]string{snapshot.Mangle("file"): {"dirnode", parents[0].Text()}}))
 	if err != nil {
 		b.Fatal(err)
 	}
-	return makeCollective(b, c, map[string]any{"writer": child1("dirnode", caps.ReadOnly(personal).Text(), nil)})
+	return interop.MakeFolderDirectory(b, c, map[string][2]string{"writer": {"dirnode", caps.ReadOnly(personal).Text()}})
 }
