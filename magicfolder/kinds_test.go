@@ -294,3 +294,9 @@ func TestFormsAreHarmless(t *testing.T) {
 		t.Errorf("%q", names)
 	}
 }
+
+// send publishes a plain file.
+func (m *mallory) send(relpath, data string) {
+	m.t.Helper()
+	m.publish(snapshot.Mangle(relpath), m.snapshot(snapshot.Metadata{Relpath: relpath, Author: snapshot.Author{Name: "carol"}}, m.file(data)))
+}
