@@ -31,8 +31,11 @@ type Grid struct {
 type slot struct {
 	entries map[string]remote.Entry
 	version int
-	watched []func() // told once of the next change
+	watched map[*watch]bool // told once of the next change
 }
+
+// watch is closed once, by whoever deletes it from its slots, under the Grid's mutex.
+type watch struct{ changed chan struct{} }
 
 // New makes an empty grid.
 func New() *Grid {
@@ -154,7 +157,7 @@ func (c *Client) MakeDirectory(ctx context.Context) (remote.Cap, remote.Cap, err
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	c.g.write[w] = r.Text()
-	c.g.slots[r.Text()] = &slot{entries: map[string]remote.Entry{}}
+	c.g.slots[r.Text()] = &slot{entries: map[string]remote.Entry{}, watched: map[*watch]bool{}}
 	return w, r, nil
 }
 
@@ -229,10 +232,10 @@ func (c *Client) Update(ctx context.Context, dir remote.Cap, changes []remote.Ch
 		}
 	}
 	s.version++
-	for _, tell := range s.watched {
-		tell()
+	for w := range s.watched {
+		c.g.forget(w)
+		close(w.changed)
 	}
-	s.watched = nil
 	c.g.mu.Unlock()
 	return c.enter(ctx, "after Update")
 }
@@ -277,12 +280,23 @@ func (c *Client) Watch(ctx context.Context, dirs []remote.Cap, have []remote.Ver
 			return changed, nil
 		}
 	}
-	w := sync.OnceFunc(func() { close(changed) })
+	w := &watch{changed}
 	for _, dir := range dirs {
-		s := c.slot(dir)
-		s.watched = append(s.watched, w)
+		c.slot(dir).watched[w] = true
 	}
+	context.AfterFunc(ctx, func() {
+		c.g.mu.Lock()
+		defer c.g.mu.Unlock()
+		c.g.forget(w)
+	})
 	return changed, nil
+}
+
+// forget takes a watch from all slots; g.mu is held.
+func (g *Grid) forget(w *watch) {
+	for _, s := range g.slots {
+		delete(s.watched, w)
+	}
 }
 
 // ReadOnly implements remote.Grid.
