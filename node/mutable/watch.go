@@ -136,21 +136,44 @@ type Asked struct {
 // Versions is Version of several files, for those who ask again and again.
 func (s *Store) Versions(ctx context.Context, files []caps.MutableRead) []Asked {
 	out := make([]Asked, len(files))
-	same := s.unchanged(ctx, files)
-	var g errgroup.Group
-	g.SetLimit(laterQueries)
-	for i, f := range files {
-		if same[i] != nil {
-			out[i].Version = same[i].version
-			continue
-		}
-		g.Go(func() error {
-			out[i].Version, out[i].Err = s.Version(ctx, f)
+	var surveys errgroup.Group
+	surveys.SetLimit(laterQueries + 1)
+	survey := func(i int) {
+		surveys.Go(func() error {
+			out[i].Version, out[i].Err = s.Version(ctx, files[i])
 			return nil
 		})
 	}
-	_ = g.Wait()
+	// What is known to be otherwise does not wait for the rest.
+	known := make([]glance, len(files))
+	var old []int
+	for i, f := range files {
+		if known[i].picture, known[i].servers = s.pictureOf(f.StorageIndex()); known[i].picture == nil {
+			old = append(old, i)
+		}
+	}
+	var same []*picture
+	var wg sync.WaitGroup
+	wg.Go(func() { same = s.unchanged(ctx, files, known) })
+	for _, i := range old {
+		survey(i)
+	}
+	wg.Wait()
+	for i := range files {
+		if same[i] != nil {
+			out[i].Version = same[i].version
+		} else if known[i].picture != nil {
+			survey(i)
+		}
+	}
+	_ = surveys.Wait()
 	return out
+}
+
+// glance is a picture that may still be true, and the servers in sight that it is of.
+type glance struct {
+	picture *picture
+	servers []grid.Server
 }
 
 // testimony is how far it is confirmed that a file is as it was.
@@ -194,11 +217,11 @@ type question struct {
 }
 
 // unchanged gives the pictures of those files that are as they were.
-func (s *Store) unchanged(ctx context.Context, files []caps.MutableRead) []*picture {
+func (s *Store) unchanged(ctx context.Context, files []caps.MutableRead, known []glance) []*picture {
 	heard, planned := make([]*testimony, len(files)), make([]*testimony, len(files))
 	asked := map[string]*question{}
-	for i, f := range files {
-		si, servers := s.pictureOf(f.StorageIndex())
+	for i := range files {
+		si, servers := known[i].picture, known[i].servers
 		if si == nil {
 			continue
 		}
