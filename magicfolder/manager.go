@@ -353,6 +353,9 @@ func (m *Manager) withdraw(ctx context.Context, cfg state.Folder) error {
 	if cfg.Readcap == "" {
 		return nil // it has never entered
 	}
+	if !m.opt.Grid.Writable(cfg.Collective) {
+		return fmt.Errorf("%w: ask for warren folder remove-member, and leave without withdrawing", ErrNotAdmin)
+	}
 	entries, _, err := m.opt.Grid.List(ctx, cfg.Collective)
 	if err != nil {
 		return fmt.Errorf("reading the Collective: %w", err)

@@ -494,6 +494,63 @@ func TestRemoveKilled(t *testing.T) {
 	}
 }
 
+// Killed at any step of following, a participant goes on, in both kinds of folder;
+// and so it does when the grid refuses each kind of call for a while.
+func TestFollowKilled(t *testing.T) {
+	for _, adminOnly := range []bool{false, true} {
+		for _, step := range []string{"follow.kept", "renew.made", "renew.filled", "renew.kept", "tell.posted", "grid List", "grid Update", "grid MakeDirectory", "grid after Update"} {
+			t.Run(fmt.Sprintf("%s, admin only %v", step, adminOnly), func(t *testing.T) {
+				w := newWorld(t)
+				a := w.add("alice", true)
+				if err := a.f.SetAdminOnly(adminOnly); err != nil {
+					t.Fatal(err)
+				}
+				b, x := w.invite("bob", false), w.invite("xaver", false)
+				a.write("f", "before")
+				b.write("g", "before, too")
+				w.settle()
+				w.settle()
+				if got, err := a.f.Remove(t.Context(), "xaver"); err != nil || got.Waits != "" {
+					t.Fatalf("%+v, %v", got, err)
+				}
+				hit := false
+				if op, ok := strings.CutPrefix(step, "grid "); ok {
+					left := 3
+					b.client.Fail = func(did string) error {
+						if did != op || left == 0 {
+							return nil
+						}
+						hit, left = true, left-1
+						return ErrUnavailable
+					}
+				} else {
+					b.fault = func(s string) error {
+						if s == step && !hit {
+							hit = true
+							return errCrash
+						}
+						return nil
+					}
+				}
+				for range 8 {
+					if b.f.PollNow(t.Context()) != nil && b.fault != nil && hit {
+						b.restart()
+					}
+					a.poll()
+				}
+				if !hit && !(step == "tell.posted" && !adminOnly) {
+					t.Error("the step was not come to")
+				}
+				w.settle()
+				removed(t, w, x, a, b)
+				if n := len(b.f.config().Membership.Past); n != 1 {
+					t.Errorf("%d directories are past", n)
+				}
+			})
+		}
+	}
+}
+
 // Whoever is not the admin moves nobody, and an old note leads nowhere.
 func TestFollowNobodyElse(t *testing.T) {
 	w := newWorld(t)

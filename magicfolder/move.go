@@ -109,6 +109,9 @@ func (f *Folder) follow(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	f.startAnew()
+	if err := f.fault("follow.kept"); err != nil {
+		return false, err
+	}
 	f.dropAlarm("moved")
 	f.log.Info("somebody was removed: the folder has a new Collective")
 	return true, nil
@@ -367,6 +370,9 @@ func (f *Folder) renew(ctx context.Context) error {
 	f.opt.Gather(ctx)
 	write, read, err := f.makePersonal(ctx)
 	if err != nil {
+		return err
+	}
+	if err := f.fault("renew.made"); err != nil {
 		return err
 	}
 	if !writable {
