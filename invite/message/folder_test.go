@@ -20,6 +20,29 @@ func folderSample() FolderInvite {
 		Ours: &FolderOurs{Writecap: w, Keys: map[string]ed25519.PublicKey{"alice": key}, Admin: key, Board: board, Generation: 3}}
 }
 
+// members is what an invite to the grid tells of a folder's participants.
+func members() *FolderOurs {
+	m := *folderSample().Ours
+	m.Writecap = nil
+	return &m
+}
+
+func TestMembersInSettings(t *testing.T) {
+	s := sample(t)
+	b, err := s.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ParseSettings(b); err != nil || !reflect.DeepEqual(got.Ours.Members, members()) {
+		t.Errorf("%s came back otherwise: %v", b, err)
+	}
+	// A writecap has its own place, where it is checked as one.
+	s.Ours.Members.Writecap = s.Ours.Writecap
+	if b, err = s.Encode(); err != nil || bytes.Count(b, []byte("writecap")) != 1 {
+		t.Errorf("%s, %v", b, err)
+	}
+}
+
 func TestFolderInvite(t *testing.T) {
 	full := folderSample()
 	plain, readOnly := full, full
