@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -279,15 +280,23 @@ func (f *Folder) WriteVersion(ctx context.Context, relpath, which string, w io.W
 	if err != nil {
 		return v, err
 	}
+	if p.form().Kind != "" {
+		return v, fmt.Errorf("%w: in that version it is no file", ErrNoVersion)
+	}
 	return v, f.writePast(ctx, v, p, w)
+}
+
+// form is what a version is beside its bytes.
+func (p *past) form() snapshot.Form {
+	if p.stash != nil {
+		return p.stash.Form
+	}
+	return p.s.Form
 }
 
 func (f *Folder) writePast(ctx context.Context, v FileVersion, p *past, w io.Writer) error {
 	if v.Deleted {
 		return fmt.Errorf("%w: in that version the file is deleted", ErrNoVersion)
-	}
-	if p.s.Form.Kind != "" || p.stash != nil && p.stash.Form.Kind != "" {
-		return fmt.Errorf("%w: in that version it is no file", ErrNoVersion)
 	}
 	content := p.s.Content
 	if p.stash != nil {
@@ -400,7 +409,8 @@ func (f *Folder) restore(ctx context.Context, key string, find func() (FileVersi
 			return out, err
 		}
 		out.Path, out.Remade = rec.Relpath, rec.Disk == nil
-		if rec.Disk != nil && bytes.Equal(rec.Sum, st.Sum) {
+		form := p.form().After(rec.Form)
+		if rec.Disk != nil && bytes.Equal(rec.Sum, st.Sum) && form == rec.Form {
 			out.Same = true
 			return out, nil
 		}
@@ -411,7 +421,7 @@ func (f *Folder) restore(ctx context.Context, key string, find func() (FileVersi
 			return out, err
 		}
 		next := state.Stashed{Key: key, Relpath: rec.Relpath, Parents: ourParents(rec, line), Size: st.State.Size, Sum: st.Sum,
-			Content: p.s.Content, Modified: now.Unix(), Captured: now.Unix(), Form: snapshot.Form{}.After(rec.Form)}
+			Content: p.s.Content, Modified: now.Unix(), Captured: now.Unix(), Form: form}
 		if p.stash != nil {
 			if next.Content = p.stash.Content; next.Content == "" {
 				if next.File, err = f.stashAgain(disk, st); err != nil {
@@ -475,7 +485,7 @@ func (f *Folder) Deleted(ctx context.Context) ([]DeletedFile, error) {
 		}
 		return tx.Files(func(key string, rec state.File) error {
 			line := lines[key]
-			if rec.Disk != nil || rec.Relpath == "" || rec.Head == "" && len(line) == 0 {
+			if rec.Disk != nil || rec.Relpath == "" || path.Base(key) == snapshot.DirectoryMark || rec.Head == "" && len(line) == 0 {
 				return ctx.Err()
 			}
 			d := DeletedFile{Path: rec.Relpath}

@@ -481,3 +481,57 @@ func TestRestoreWaitingCrash(t *testing.T) {
 		w.current()
 	}
 }
+
+// With its bytes a version brings back what it was: executable, or a symbolic link.
+func TestRestoreForms(t *testing.T) {
+	noLinks(t)
+	forms(t, func(t *testing.T, mem bool) {
+		w := newWorld(t)
+		a, b := w.add("alice", mem), w.add("bob", mem)
+		a.write("target", "of the link")
+		a.write("f", "#!/bin/sh")
+		a.chmod("f", true)
+		w.settle()
+		a.chmod("f", false)
+		w.settle()
+		a.link("target", "f")
+		w.settle()
+		b.are(map[string]string{"f": "-> target"})
+		if _, err := b.f.WriteVersion(t.Context(), "f", "1", new(strings.Builder)); !errors.Is(err, ErrNoVersion) {
+			t.Errorf("%v", err)
+		}
+		restore := func(which, want string) {
+			t.Helper()
+			if out, err := b.f.Restore(t.Context(), "f", which); err != nil || out.Same {
+				t.Errorf("%+v, %v", out, err)
+			}
+			b.are(map[string]string{"f": want})
+			w.settle()
+			a.are(map[string]string{"f": want})
+			w.current()
+		}
+		ids := map[string]string{}
+		for _, v := range b.history("f", 0) {
+			ids[fmt.Sprint(v.Number)] = v.ID
+		}
+		restore(ids["3"], "x")
+		restore(ids["2"], "-")
+		restore(ids["1"], "-> target")
+		restore(ids["3"], "x")
+		b.remove("f")
+		w.settle()
+		if _, err := a.f.Undelete(t.Context(), "f"); err != nil {
+			t.Fatal(err)
+		}
+		w.settle()
+		b.are(map[string]string{"f": "x"})
+		// A directory that was made for its own sake is no deleted file.
+		a.mkdir("empty")
+		w.settle()
+		a.rmdir("empty")
+		w.settle()
+		if list, err := b.f.Deleted(t.Context()); err != nil || len(list) != 0 {
+			t.Errorf("%+v, %v", list, err)
+		}
+	})
+}
