@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"warren/magicfolder/fsys"
 	"warren/magicfolder/scan"
 	"warren/magicfolder/state"
 )
@@ -29,8 +30,15 @@ func (l *ledger) write(p *party, path string) {
 	if l.n%3 == 0 {
 		data += strings.Repeat(" long", 20)
 	}
+	if l.n%5 == 0 {
+		data = strings.ReplaceAll(data, " ", "-")
+	}
 	l.alive[data] = p.name + " " + path
-	p.mem.Write(path, []byte(data))
+	if l.n%5 == 0 {
+		p.mem.Symlink(data, path) // that stays inside
+	} else {
+		p.mem.Write(path, []byte(data))
+	}
 }
 
 func (l *ledger) remove(p *party, path string) {
@@ -127,7 +135,17 @@ func randomRun(t *testing.T, seed int64) {
 	for range 120 {
 		p := w.parties[rng.Intn(len(w.parties))]
 		path := paths[rng.Intn(len(paths))]
-		switch rng.Intn(10) {
+		switch rng.Intn(12) {
+		case 10:
+			if it, err := p.mem.Lstat(path); err == nil && it.Kind == fsys.Regular {
+				p.mem.Chmod(path, rng.Intn(2) == 0)
+			}
+		case 11:
+			if dir := []string{"e", "b", "g/h"}[rng.Intn(3)]; rng.Intn(3) > 0 {
+				p.mem.Mkdir(dir)
+			} else {
+				p.mem.Rmdir(dir)
+			}
 		case 0, 1, 2:
 			l.write(p, path)
 		case 3:
@@ -168,8 +186,16 @@ func randomRun(t *testing.T, seed int64) {
 	for _, p := range w.parties {
 		tree := p.tree()
 		for _, path := range paths {
+			if x, y := w.parties[0].is(path), p.is(path); x != y {
+				t.Errorf("not converged at %s: %s has %s, %s has %s", path, w.parties[0].name, x, p.name, y)
+			}
 			if tree[path] != first[path] {
 				t.Errorf("not converged at %s: %s has %q, %s has %q", path, w.parties[0].name, first[path], p.name, tree[path])
+			}
+		}
+		for _, dir := range []string{"e", "g/h"} {
+			if x, y := w.parties[0].is(dir), p.is(dir); x != y {
+				t.Errorf("directory %s: %s has %q, %s has %q", dir, w.parties[0].name, x, p.name, y)
 			}
 		}
 		if lines := mustLines(t, p); len(lines) > 0 {
