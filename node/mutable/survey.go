@@ -363,7 +363,7 @@ func (v *survey) missing() error {
 func (v *survey) query(ctx context.Context, server int, size uint64) reply {
 	r := reply{server: server, why: map[int]error{}}
 	client := v.servers[server].Client
-	got, err := client.ReadSlot(ctx, v.id.index, nil, []storage.ReadVector{{Offset: 0, Size: size}})
+	got, err := client.ReadSlot(storage.Expecting(ctx, v.store.had(v.id.index, v.servers[server].ID)), v.id.index, nil, []storage.ReadVector{{Offset: 0, Size: size}})
 	if errors.Is(err, storage.ErrNoShare) {
 		got, err = nil, nil
 	}

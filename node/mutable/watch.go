@@ -91,6 +91,16 @@ func (v *survey) note(best *version) {
 	s.pictures[v.id.index] = si
 }
 
+// had is which shares a server had when it was last asked, as far as that is known.
+func (s *Store) had(index caps.StorageIndex, server string) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if si := s.pictures[index]; si != nil {
+		return si.servers[server].shares
+	}
+	return nil
+}
+
 // pictureOf gives the picture of a file and the connected servers that it is of, if it
 // is worth asking whether it is still so.
 func (s *Store) pictureOf(index caps.StorageIndex) (*picture, []grid.Server) {

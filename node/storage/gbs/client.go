@@ -553,18 +553,44 @@ func (c *Client) ReadTestWrite(ctx context.Context, si caps.StorageIndex, secret
 }
 
 // ReadSlot implements storage.Client: a request for each share and vector, as many
-// at once as there are connections.
+// at once as there are connections. Which shares there are is asked beside reading
+// those that are expected (storage.Expecting).
 func (c *Client) ReadSlot(ctx context.Context, si caps.StorageIndex, shares []int, read []storage.ReadVector) (map[int][][]byte, error) {
-	if shares == nil || len(read) == 0 {
-		held, err := c.ListShares(ctx, storage.Mutable, si)
-		if err != nil {
-			return nil, err
-		}
-		if shares != nil {
-			held = slices.DeleteFunc(held, func(n int) bool { return !slices.Contains(shares, n) })
-		}
-		shares = held
+	if shares != nil && len(read) > 0 {
+		return c.readShares(ctx, si, shares, read)
 	}
+	early := map[int][][]byte{}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	listing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if expected := storage.Expected(ctx); shares == nil && len(read) > 0 && len(expected) > 0 {
+		wg.Go(func() {
+			// What goes wrong with it comes again, if it is of any account.
+			if got, err := c.readShares(listing, si, expected, read); err == nil {
+				early = got
+			}
+		})
+	}
+	held, err := c.ListShares(ctx, storage.Mutable, si)
+	if err != nil {
+		return nil, err
+	}
+	if shares != nil {
+		held = slices.DeleteFunc(held, func(n int) bool { return !slices.Contains(shares, n) })
+	}
+	wg.Wait()
+	maps.DeleteFunc(early, func(n int, _ [][]byte) bool { return !slices.Contains(held, n) })
+	more, err := c.readShares(ctx, si, slices.DeleteFunc(held, func(n int) bool { return early[n] != nil }), read)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(more, early)
+	return more, nil
+}
+
+// readShares is ReadSlot of named shares.
+func (c *Client) readShares(ctx context.Context, si caps.StorageIndex, shares []int, read []storage.ReadVector) (map[int][][]byte, error) {
 	answers := make(map[int][][]byte, len(shares))
 	for _, n := range shares {
 		answers[n] = make([][]byte, len(read))
