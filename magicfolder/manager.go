@@ -293,7 +293,7 @@ func makePersonal(ctx context.Context, grid Grid, cfg state.Folder) (write, read
 	if write, read, err = grid.MakeDirectory(ctx); err != nil {
 		return "", "", fmt.Errorf("making our directory: %w", err)
 	}
-	own, err := card.Encode(ed25519.NewKeyFromSeed(cfg.Seed), read.Text(), cfg.Membership.Generation, nil)
+	own, err := card.Encode(ed25519.NewKeyFromSeed(cfg.Seed), read.Text(), card.Card{Generation: cfg.Membership.Generation, Admin: cfg.Membership.Admin})
 	if err != nil {
 		return "", "", err
 	}

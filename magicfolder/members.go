@@ -357,6 +357,9 @@ func (m *Manager) Accept(ctx context.Context, in Invitation) (*Folder, error) {
 	cfg.Collective = in.Collective
 	cfg.Membership.ReadOnly = in.ReadOnly
 	cfg.Membership.Generation = in.Generation
+	if len(in.Admin) == ed25519.PublicKeySize {
+		cfg.Membership.Admin = in.Admin // the card says so
+	}
 	if !in.ReadOnly {
 		m.opt.Gather(ctx)
 		if cfg.Personal, cfg.Readcap, err = makePersonal(ctx, m.opt.Grid, cfg); err != nil {

@@ -551,6 +551,27 @@ func TestFollowKilled(t *testing.T) {
 	}
 }
 
+// Who was not told by its invite who the admin is cannot follow, is listed as one to
+// be invited again, and hears that there is something to ask.
+func TestFollowUnaware(t *testing.T) {
+	w := newWorld(t)
+	a := w.add("alice", true)
+	b, x := w.add("bob", true), w.invite("xaver", false) // bob got the bare writecap
+	a.write("f", "before")
+	w.settle()
+	got, err := a.f.Remove(t.Context(), "xaver")
+	if err != nil || strings.Join(got.Again, " ") != "bob" || len(got.Follow) != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	w.settle()
+	if al := b.f.Status().Alarms; len(al) != 1 || !strings.Contains(al[0], "ask to be invited again") {
+		t.Errorf("bob's alarms %q", al)
+	}
+	if b.f.Collective() != x.f.Collective() {
+		t.Error("bob has moved")
+	}
+}
+
 // Whoever is not the admin moves nobody, and an old note leads nowhere.
 func TestFollowNobodyElse(t *testing.T) {
 	w := newWorld(t)
@@ -570,7 +591,7 @@ func TestFollowNobodyElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own, err := card.Encode(e.f.key, e.f.Readcap().Text(), 9, []card.Note{n})
+	own, err := card.Encode(e.f.key, e.f.Readcap().Text(), card.Card{Generation: 9, Notes: []card.Note{n}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,7 +69,11 @@ func (f *Folder) isAdmin(cfg state.Folder) bool {
 func (f *Folder) follow(ctx context.Context) (bool, error) {
 	cfg := f.config()
 	m := cfg.Membership
-	if len(m.Admin) != ed25519.PublicKeySize || m.Board == "" || f.isAdmin(cfg) {
+	if len(m.Admin) != ed25519.PublicKeySize || m.Board == "" {
+		f.rumours(m.Generation)
+		return false, nil
+	}
+	if f.isAdmin(cfg) {
 		return false, nil
 	}
 	c := f.boardCard(ctx, m.Board)
@@ -115,6 +119,19 @@ func (f *Folder) follow(ctx context.Context) (bool, error) {
 	f.dropAlarm("moved")
 	f.log.Info("somebody was removed: the folder has a new Collective")
 	return true, nil
+}
+
+// rumours alarms when another says that the folder has moved, and we know nobody to
+// believe.
+func (f *Folder) rumours(generation uint64) {
+	for _, p := range f.allPeers() {
+		f.mu.Lock()
+		name, c := p.name, p.card
+		f.mu.Unlock()
+		if c != nil && c.Generation > generation {
+			f.alarm("moved", fmt.Sprintf("participant %q says that the folder has moved; this node was not told by its invite whom to believe: ask to be invited again", name))
+		}
+	}
 }
 
 // startAnew forgets what was known of the Collective and our directory.
@@ -206,7 +223,7 @@ func (f *Folder) readCard(p *peer, entries []Entry) (*card.Card, error) {
 func (f *Folder) cardStands(e Entry) bool {
 	cfg := f.config()
 	c, err := card.Parse(e.Metadata, cfg.Readcap.Text())
-	if err != nil || !bytes.Equal(c.Key, f.AuthorKey()) || c.Generation != cfg.Membership.Generation {
+	if err != nil || !bytes.Equal(c.Key, f.AuthorKey()) || c.Generation != cfg.Membership.Generation || !bytes.Equal(c.Admin, cfg.Membership.Admin) {
 		return false
 	}
 	f.mu.Lock()
@@ -230,7 +247,7 @@ func (f *Folder) writeCard(ctx context.Context, dir remote.Cap) error {
 	if err != nil {
 		return err
 	}
-	c, err := card.Encode(f.key, read.Text(), cfg.Membership.Generation, notes)
+	c, err := card.Encode(f.key, read.Text(), card.Card{Generation: cfg.Membership.Generation, Admin: cfg.Membership.Admin, Notes: notes})
 	if err != nil {
 		return err
 	}
@@ -594,14 +611,21 @@ func (f *Folder) Remove(ctx context.Context, name string) (Removal, error) {
 	return out, f.sortOut(&out, cfg.Membership.Admin != nil)
 }
 
-// sortOut says who follows and who does not; known: the others know us as the admin.
+// sortOut says who follows and who does not; known: invites have told who the admin
+// is.
 func (f *Folder) sortOut(out *Removal, known bool) error {
 	out.Follow, out.Again = []string{}, []string{}
 	list, err := f.Members()
+	unaware := map[string]bool{}
+	for _, p := range f.allPeers() {
+		f.mu.Lock()
+		unaware[fsys.Printable(p.name)] = p.card != nil && !bytes.Equal(p.card.Admin, f.AuthorKey())
+		f.mu.Unlock()
+	}
 	for _, m := range list {
 		switch {
 		case m.Self:
-		case m.Program == "warren" && m.Key != "" && m.NewKey == "" && known:
+		case m.Program == "warren" && m.Key != "" && m.NewKey == "" && known && !unaware[m.Name]:
 			out.Follow = append(out.Follow, m.Name)
 		default:
 			out.Again = append(out.Again, m.Name)

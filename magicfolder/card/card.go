@@ -4,11 +4,12 @@
 // A card stands in the metadata of the directory's @metadata entry, under the key
 // "warren"; magic-folder 24.3 reads no metadata there.
 //
-//	{"warren": {"v": 1, "key": author key, "sig": .., "generation": n, "notes": [note, ..]}}
+//	{"warren": {"v": 1, "key": author key, "sig": .., "generation": n, "admin": key, "notes": [note, ..]}}
 //
 // sig is the author's signature over the directory's readcap: a card that was
 // copied to another directory is none. generation says how often the folder has
-// moved to a new Collective, as far as the author knows.
+// moved to a new Collective, as far as the author knows, and admin whose notes
+// about that it believes.
 //
 // A note is for one other participant, sealed, since everybody who was ever in the
 // folder can read the directory:
@@ -75,6 +76,7 @@ const (
 type Card struct {
 	Key        ed25519.PublicKey
 	Generation uint64
+	Admin      ed25519.PublicKey // nil: nobody's
 	Notes      []Note
 }
 
@@ -93,6 +95,7 @@ type wireCard struct {
 	Key        blob       `json:"key"`
 	Sig        blob       `json:"sig"`
 	Generation uint64     `json:"generation,omitempty"`
+	Admin      blob       `json:"admin,omitempty"`
 	Notes      []wireNote `json:"notes,omitempty"`
 }
 
@@ -131,13 +134,14 @@ func ownership(readcap string) []byte {
 	return parts([]byte("warren folder card v1"), dir[:])
 }
 
-// Encode is the entry's metadata for the directory of that readcap.
-func Encode(key ed25519.PrivateKey, readcap string, generation uint64, notes []Note) (json.RawMessage, error) {
-	if len(notes) > maxNotes {
+// Encode is the entry's metadata for the directory of that readcap. The card's Key
+// is that of key.
+func Encode(key ed25519.PrivateKey, readcap string, c Card) (json.RawMessage, error) {
+	if len(c.Notes) > maxNotes {
 		return nil, errors.New("a card holds no more than 1024 notes")
 	}
-	w := wireCard{Version: 1, Key: blob(key.Public().(ed25519.PublicKey)), Sig: ed25519.Sign(key, ownership(readcap)), Generation: generation}
-	for _, n := range notes {
+	w := wireCard{Version: 1, Key: blob(key.Public().(ed25519.PublicKey)), Sig: ed25519.Sign(key, ownership(readcap)), Generation: c.Generation, Admin: blob(c.Admin)}
+	for _, n := range c.Notes {
 		w.Notes = append(w.Notes, wireNote{n.Kind, blob(n.For), n.Generation, n.Ephemeral, n.Box, n.Sig})
 	}
 	return json.Marshal(map[string]wireCard{"warren": w})
@@ -165,6 +169,9 @@ func Parse(metadata json.RawMessage, readcap string) (Card, error) {
 		return Card{}, ErrCard
 	}
 	c := Card{Key: ed25519.PublicKey(w.Key), Generation: w.Generation}
+	if len(w.Admin) == ed25519.PublicKeySize {
+		c.Admin = ed25519.PublicKey(w.Admin)
+	}
 	for _, n := range w.Notes {
 		if len(n.For) != ed25519.PublicKeySize || len(n.Ephemeral) != 32 || len(n.Sig) != ed25519.SignatureSize || len(n.Box) > maxBox || len(n.Box) == 0 {
 			continue

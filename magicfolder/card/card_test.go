@@ -81,14 +81,14 @@ func TestSealRefuses(t *testing.T) {
 func TestCard(t *testing.T) {
 	alice, bob := key(1), key(2)
 	notes := []Note{seal(t, alice, bob, KindMove, 1), seal(t, alice, key(3), KindMove, 1)}
-	b, err := Encode(alice, "URI:DIR2-RO:x", 1, notes)
+	b, err := Encode(alice, "URI:DIR2-RO:x", Card{Generation: 1, Admin: public(bob), Notes: notes})
 	if err != nil {
 		t.Fatal(err)
 	}
 	// Tahoe writes its own keys beside ours.
 	b = json.RawMessage(strings.Replace(string(b), "{", `{"tahoe": {"linkcrtime": 1.5}, `, 1))
 	c, err := Parse(b, "URI:DIR2-RO:x")
-	if err != nil || !c.Key.Equal(public(alice)) || c.Generation != 1 || !reflect.DeepEqual(c.Notes, notes) {
+	if err != nil || !c.Key.Equal(public(alice)) || !c.Admin.Equal(public(bob)) || c.Generation != 1 || !reflect.DeepEqual(c.Notes, notes) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if _, err := Parse(b, "URI:DIR2-RO:copied"); !errors.Is(err, ErrCard) {
@@ -108,7 +108,7 @@ func TestCard(t *testing.T) {
 
 func FuzzCard(f *testing.F) {
 	alice, bob := key(1), key(2)
-	b, err := Encode(alice, "dir", 1, []Note{seal(f, alice, bob, KindMove, 1)})
+	b, err := Encode(alice, "dir", Card{Generation: 1, Notes: []Note{seal(f, alice, bob, KindMove, 1)}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -123,11 +123,11 @@ func FuzzCard(f *testing.F) {
 				t.Fatalf("a note nobody wrote: %q", text)
 			}
 		}
-		out, err := Encode(alice, "dir", c.Generation, c.Notes)
+		out, err := Encode(alice, "dir", c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back, err := Parse(out, "dir"); err != nil || !reflect.DeepEqual(back.Notes, c.Notes) {
+		if back, err := Parse(out, "dir"); err != nil || !reflect.DeepEqual(back.Notes, c.Notes) || !back.Admin.Equal(c.Admin) {
 			t.Fatalf("%s became %+v (%v)", b, back, err)
 		}
 	})
