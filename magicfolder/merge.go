@@ -2,6 +2,7 @@ package magicfolder
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"warren/magicfolder/remote"
@@ -83,7 +84,7 @@ func (f *Folder) holders(ctx context.Context, key string, of []remote.Cap) (int,
 	for _, h := range f.headsOf(key) {
 		for _, c := range of {
 			ok, err := snapshot.IsAncestor(ctx, f.parents, h.cap, c, f.deep)
-			if err != nil {
+			if err != nil && !errors.Is(err, snapshot.ErrTooDeep) { // then it is not one that we know of
 				return 0, err
 			}
 			if ok {

@@ -355,7 +355,7 @@ func (f *Folder) resolve(ctx context.Context, disk fsys.FS, key string, q Resolu
 				return err
 			}
 			if c.Cap == "" || !same {
-				return fmt.Errorf("%w: %s", ErrOnlyCopy, fsys.Printable(c.Path))
+				return fmt.Errorf("%w: %s: keep both, or rename or delete it yourself", ErrOnlyCopy, fsys.Printable(c.Path))
 			}
 		}
 	}
@@ -394,7 +394,7 @@ func (f *Folder) resolve(ctx context.Context, disk fsys.FS, key string, q Resolu
 			return err
 		}
 		if !gone {
-			return fmt.Errorf("%w: %s", ErrOnlyCopy, fsys.Printable(c.Path))
+			return fmt.Errorf("%w: %s: keep both, or rename or delete it yourself", ErrOnlyCopy, fsys.Printable(c.Path))
 		}
 		out.Removed = append(out.Removed, c.Path)
 	}
