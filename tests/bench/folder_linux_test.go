@@ -71,6 +71,7 @@ func (m *member) idle(b testing.TB) {
 type pair struct {
 	members [2]*member
 	grid    *system
+	furl    string // of the introducer
 }
 
 func (p *pair) idle(b testing.TB) {
@@ -109,6 +110,7 @@ func startPair(b testing.TB, kind string, behind bool) *pair {
 		}
 		return furl
 	}
+	out.furl = furl
 	s.serve(b, p, program, introducer(program))
 	real := func(m *member) {
 		on := &system{name: kind}
@@ -162,22 +164,27 @@ func (x *table) add(name string, values ...float64) {
 	x.values[name] = values
 }
 
-func (x *table) show(b testing.TB) {
+func (x *table) show(b testing.TB) { b.Helper(); fmt.Print(x.text(b)) }
+
+func (x *table) text(b testing.TB) string {
+	b.Helper()
 	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		b.Fatal(err)
 	}
-	fmt.Printf("\n%s (load average %s)\n", x.title, strings.Fields(string(load))[0])
+	var out strings.Builder
+	fmt.Fprintf(&out, "\n%s (load average %s)\n", x.title, strings.Fields(string(load))[0])
 	for _, name := range x.names {
-		fmt.Printf("  %-28s", name)
+		fmt.Fprintf(&out, "  %-28s", name)
 		for i, v := range x.values[name] {
-			fmt.Printf("  %s %.4g", x.columns[i], v)
+			fmt.Fprintf(&out, "  %s %.4g", x.columns[i], v)
 			if o := x.values[pairOurs]; o != nil && name != pairOurs && o[i] > 0 {
-				fmt.Printf(" (%.3g x ours)", v/o[i])
+				fmt.Fprintf(&out, " (%.3g x ours)", v/o[i])
 			}
 		}
-		fmt.Printf(" %s\n", x.unit)
+		fmt.Fprintf(&out, " %s\n", x.unit)
 	}
+	return out.String()
 }
 
 // percentile of sorted values.
@@ -561,4 +568,38 @@ func history(b testing.TB, c *interop.WebClient, versions int) string {
 		b.Fatal(err)
 	}
 	return interop.MakeFolderDirectory(b, c, map[string][2]string{"writer": {"dirnode", caps.ReadOnly(personal).Text()}})
+}
+
+// TestFolderMeasures is a little of each, so that the big ones do not rot.
+func TestFolderMeasures(t *testing.T) {
+	p := startPair(t, pairOurs, true)
+	if at := spread10(t, p, "few", 20, 1000); len(at) != 10 || at[9] < at[0] {
+		t.Errorf("arrivals %v", at)
+	}
+	if took := edit(t, p.members[0], p.members[1], "edited", random(1, editSize)); took <= 0 {
+		t.Errorf("an edit took %v", took)
+	}
+	p.idle(t)
+	if m := p.members[0]; m.processor(t) <= 0 || m.memory(t) < 1 {
+		t.Errorf("%v s, %v MiB", m.processor(t), m.memory(t))
+	}
+	if up, down := p.grid.proxies[0].Passed(); up < editSize/needed || down == 0 {
+		t.Errorf("%d and %d bytes passed", up, down)
+	}
+	dir := t.TempDir()
+	collective := history(t, p.members[0].client, 3)
+	interop.JoinFolder(t, p.furl, interop.OurMailbox(t), collective, folderEncoding, "old", "reader", dir)
+	interop.Eventually(t, 2*time.Minute, "the newest version", func() error {
+		got, err := os.ReadFile(filepath.Join(dir, "file"))
+		if err == nil && string(got) != version(2) {
+			err = fmt.Errorf("it holds %q", got)
+		}
+		return err
+	})
+	x := table{title: "a table", unit: "s", columns: []string{"p50"}}
+	x.add(pairOurs, 2)
+	x.add(pairTheirs, 6)
+	if text := x.text(t); !strings.Contains(text, "(3 x ours)") {
+		t.Errorf("the table is %q", text)
+	}
 }
