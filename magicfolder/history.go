@@ -303,7 +303,7 @@ func (f *Folder) writePast(ctx context.Context, v FileVersion, p *past, w io.Wri
 		content = p.stash.Content
 	}
 	if content != "" {
-		return f.opt.Grid.Get(ctx, content, w)
+		return f.opt.Grid.Get(ctx, content, heard{w, f.receivedBytes})
 	}
 	file, err := os.Open(filepath.Join(f.store.StashDir(), p.stash.File))
 	if err != nil {
@@ -312,6 +312,18 @@ func (f *Folder) writePast(ctx context.Context, v FileVersion, p *past, w io.Wri
 	defer file.Close()
 	_, err = io.Copy(w, file)
 	return err
+}
+
+// heard tells how many bytes more went through it.
+type heard struct {
+	w    io.Writer
+	hear func(n int64)
+}
+
+func (h heard) Write(p []byte) (int, error) {
+	n, err := h.w.Write(p)
+	h.hear(int64(n))
+	return n, err
 }
 
 // Restored is what came of Restore and Undelete.
@@ -391,7 +403,6 @@ func (f *Folder) restore(ctx context.Context, key string, find func() (FileVersi
 	out.Version = v
 	now := f.now()
 	d := f.downloader(disk)
-	d.Wrote = f.receivedBytes
 	read, write := io.Pipe()
 	go func() { write.CloseWithError(f.writePast(ctx, v, p, write)) }()
 	st, err := d.Stage(read, now)

@@ -113,7 +113,11 @@ func (f *Folder) merge(ctx context.Context, key string, theirs remote.Cap) error
 	if err != nil {
 		return err
 	}
-	parents, err := f.joined(ctx, key, ourParents(rec, nil), []remote.Cap{theirs})
+	ours, err := f.notBelow(ctx, ourParents(rec, nil), theirs)
+	if err != nil {
+		return err
+	}
+	parents, err := f.joined(ctx, key, ours, []remote.Cap{theirs})
 	if err != nil {
 		return err
 	}

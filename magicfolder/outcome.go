@@ -120,13 +120,19 @@ func (f *Folder) rebase(ctx context.Context, key string, theirs remote.Cap) erro
 	return err
 }
 
-// notBelow gives those of ours that theirs does not descend from.
-func (f *Folder) notBelow(ctx context.Context, ours []remote.Cap, theirs remote.Cap) ([]remote.Cap, error) {
+// notBelow gives those of ours that none of theirs descends from.
+func (f *Folder) notBelow(ctx context.Context, ours []remote.Cap, theirs ...remote.Cap) ([]remote.Cap, error) {
 	var out []remote.Cap
 	for _, p := range ours {
-		old, err := snapshot.IsAncestor(ctx, f.parents, p, theirs, f.deep)
-		if err != nil {
-			return nil, err
+		old := false
+		for _, c := range theirs {
+			var err error
+			if old, err = snapshot.IsAncestor(ctx, f.parents, p, c, f.deep); err != nil {
+				return nil, err
+			}
+			if old {
+				break
+			}
 		}
 		if !old {
 			out = append(out, p)

@@ -529,6 +529,19 @@ func (f *Folder) apart(ctx context.Context, rec state.File, line []state.Stashed
 			out = append(out, c)
 		}
 	}
+	// One that another descends from comes with it.
+	for i := 0; i < len(out); {
+		rest := slices.Delete(slices.Clone(out), i, i+1)
+		alone, err := f.notBelow(ctx, out[i:i+1], rest...)
+		if err != nil {
+			return nil, err
+		}
+		if len(alone) == 0 {
+			out = rest
+		} else {
+			i++
+		}
+	}
 	return out, nil
 }
 
@@ -585,7 +598,11 @@ func (f *Folder) putVersion(ctx context.Context, d *download.Downloader, key str
 	}
 	v := state.Stashed{Key: key, Relpath: rec.Relpath, Size: st.State.Size, Sum: st.Sum, Content: s.Content,
 		Modified: now.Unix(), Captured: now.Unix(), Form: s.Form.After(rec.Form)}
-	if v.Parents, err = f.joined(ctx, key, ourParents(rec, nil), apart); err != nil {
+	ours, err := f.notBelow(ctx, ourParents(rec, nil), apart...)
+	if err != nil {
+		return err
+	}
+	if v.Parents, err = f.joined(ctx, key, ours, apart); err != nil {
 		return err
 	}
 	if err := d.Put(key, st, v); err != nil {

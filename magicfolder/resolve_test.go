@@ -175,6 +175,47 @@ func TestResolutionHasBothParents(t *testing.T) {
 	}
 }
 
+// Of versions of which one descends from the other, the newer one is the parent.
+func TestResolutionHasFewParents(t *testing.T) {
+	for _, keep := range []Keep{KeepMine, KeepTheirs} {
+		w := newWorld(t)
+		a := w.add("alice", true)
+		a.write("f", "base")
+		a.scan()
+		base := a.head("f")
+		a.write("f", "from alice")
+		a.scan()
+		ours := a.head("f")
+		m := newMallory(w, "mallory")
+		// Smaller, so that alice awaits.
+		of := func(parent Cap, text string) Cap {
+			for i := 0; ; i++ {
+				if c := m.snapshot(snapshot.Metadata{Relpath: "f", Parents: []Cap{parent}}, m.file(fmt.Sprint(text, i))); c < ours {
+					return c
+				}
+			}
+		}
+		first := of(base, "first ")
+		m.publish("f", first)
+		a.poll()
+		second := of(first, "second ")
+		m.publish("f", second)
+		a.poll()
+		if list, err := a.f.Conflicts(t.Context()); err != nil || len(list.Files) != 2 {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		a.resolve(Resolution{Path: "f", Keep: keep})
+		a.scan()
+		if got := a.tree(); len(got) != 1 || strings.HasPrefix(got["f"], "second") != (keep == KeepTheirs) {
+			t.Errorf("%s: %q", keep, got)
+		}
+		parents := a.known(a.head("f")).Parents
+		if len(parents) != 2 || !slices.Contains(parents, ours) || !slices.Contains(parents, second) {
+			t.Errorf("%s: %d parents, the right ones: %v, %v", keep, len(parents), slices.Contains(parents, ours), slices.Contains(parents, second))
+		}
+	}
+}
+
 // At the side whose bytes gave way, ours are in the conflict file.
 func TestResolveWhereOursGaveWay(t *testing.T) {
 	for _, keep := range []Keep{KeepMine, KeepTheirs} {

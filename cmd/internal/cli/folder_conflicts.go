@@ -238,7 +238,11 @@ func (e *env) during(ctx context.Context, node *nodeClient, name, what string, r
 				before = &f
 			}
 			moved := f.Sent - before.Sent + f.Received - before.Received
-			bar.Set(moved, moved+f.ToUpload.Bytes+f.ToDownload.Bytes)
+			total := int64(-1) // what is restored counts as no file to fetch
+			if left := f.ToUpload.Bytes + f.ToDownload.Bytes; left > 0 {
+				total = moved + left
+			}
+			bar.Set(moved, total)
 		}
 	}
 }
