@@ -496,6 +496,9 @@ func (f *Folder) Deleted(ctx context.Context) ([]DeletedFile, error) {
 		}
 		return tx.Files(func(key string, rec state.File) error {
 			line := lines[key]
+			if path.Base(key) == snapshot.DirectoryMark {
+				return nil
+			}
 			if rec.Disk != nil || rec.Relpath == "" || path.Base(key) == snapshot.DirectoryMark || rec.Head == "" && len(line) == 0 {
 				return ctx.Err()
 			}

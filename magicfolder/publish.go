@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -126,21 +127,19 @@ func (f *Folder) links() ([]link, error) {
 		if err != nil {
 			return err
 		}
-		for _, key := range keys {
-			lines[key] = lines[key] // also those without a line
-		}
-		for key, line := range lines {
+		keys = slices.AppendSeq(keys, maps.Keys(lines))
+		slices.Sort(keys)
+		for _, key := range slices.Compact(keys) {
 			rec, _, err := tx.File(key)
 			if err != nil {
 				return err
 			}
-			if l, ok := linkFrom(key, rec, line); ok {
+			if l, ok := linkFrom(key, rec, lines[key]); ok {
 				out = append(out, l)
 			}
 		}
 		return nil
 	})
-	slices.SortFunc(out, func(a, b link) int { return strings.Compare(a.key, b.key) })
 	return out, err
 }
 

@@ -272,6 +272,9 @@ func (d *Downloader) take(p, staged string) error {
 
 // prune looks and removes in one transaction, so that no mark is recorded between.
 func (d *Downloader) prune(dir string) error {
+	if dir == "." || !d.FS.Empty(dir) {
+		return nil
+	}
 	return d.Store.Update(func(tx *state.Tx) error {
 		for dir := dir; dir != "."; dir = path.Dir(dir) {
 			rec, _, err := tx.File(snapshot.Key(dir + "/" + snapshot.DirectoryMark))
