@@ -14,6 +14,12 @@
 //
 // A conflict ends by Folder.Resolve, or by editing the file and deleting the conflict
 // file. Folder.History looks back, Restore and Undelete bring back.
+//
+// Who is in a folder: a newcomer that got the Collective's writecap enters itself
+// (Join); one that got the readcap makes its Personal directory (Accept), and who
+// holds the writecap enters it (Folder.Admit). Folder.Remove moves the folder away
+// from somebody, and move.go says how the others follow. A name stands for one author
+// key: that of its invite, else the first one seen in its own directory.
 package magicfolder
 
 import (
@@ -39,7 +45,7 @@ type Manager struct {
 	opt Options
 	db  *state.DB
 
-	making sync.Mutex // one Create, Join or Leave at a time
+	making sync.Mutex // one Create, Join, Accept or Leave at a time
 
 	mu      sync.Mutex // guards all below
 	folders map[string]*running
