@@ -37,6 +37,7 @@ type Folder struct {
 	cfgMu   sync.Mutex // one change of cfg at a time
 
 	ignore  scan.Ignore
+	turn    int             // of ignore, at the last whole scan; scanMu guards it
 	sendMu  sync.Mutex      // guards sending; nothing else is locked under it
 	sending map[string]bool // keys whose versions are being uploaded
 
@@ -202,15 +203,19 @@ func (f *Folder) watchLoop(ctx context.Context, events chan<- scan.Event) {
 	}
 	for {
 		pause := f.opt.Scan
-		if _, err := f.open(); err == nil {
+		if disk, err := f.open(); err == nil {
 			here, stop := context.WithCancel(ctx)
 			f.mu.Lock()
 			f.unwatch = stop
 			f.mu.Unlock()
-			err := scan.Watch(here, f.Dir(), events, func() { f.setWatch(nil) })
+			turn := f.ignore.Turn()
+			err := f.ignore.Watch(here, disk, f.Dir(), events, func() { f.setWatch(nil) })
 			stop()
 			if ctx.Err() != nil {
 				return
+			}
+			if err == nil && turn != f.ignore.Turn() {
+				continue // other directories are to be watched
 			}
 			if err == nil {
 				err, pause = scan.ErrWatch, min(pause, 10*time.Second)

@@ -1,8 +1,10 @@
 package magicfolder
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"warren/magicfolder/scan"
 )
@@ -117,6 +119,7 @@ func TestPatternsByEvent(t *testing.T) {
 	a.write("f", "f")
 	w.settle()
 	a.write(scan.IgnoreFile, "f\n")
+	a.poll() // which looks at them as well
 	if err := a.f.scan(t.Context(), scan.IgnoreFile); err != nil {
 		t.Fatal(err)
 	}
@@ -132,4 +135,42 @@ func TestPatternsByEvent(t *testing.T) {
 	if line := mustLines(t, a)["f"]; len(line) > 0 {
 		t.Errorf("captured %+v", line)
 	}
+}
+
+// A running folder: patterns that come and go, with nothing but file events.
+func TestPatternsWhileRunning(t *testing.T) {
+	w := newWorld(t)
+	w.add("alice", false)
+	p := w.parties[0]
+	if err := p.m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, err := NewManager(Options{Grid: p.client, StatePath: p.state, Settle: 10 * time.Millisecond, Poll: time.Hour, Scan: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- m.Run(ctx) }()
+	defer func() { stop(); <-done; m.Close() }()
+	f, err := m.Folder("docs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(key string) func() bool {
+		return func() bool { rec, _, err := f.load(key); return err == nil && rec.Linked != "" }
+	}
+	p.write(scan.IgnoreFile, "out/\n")
+	until(t, has(scan.IgnoreFile))
+	p.write("out/deep/a", "ignored")
+	p.write("in/a", "not")
+	until(t, has("in/a"))
+	if has("out/deep/a")() {
+		t.Error("what is ignored was captured")
+	}
+	// Without the pattern, what was there and what comes are both seen.
+	p.write(scan.IgnoreFile, "other/\n")
+	until(t, has("out/deep/a"))
+	p.write("out/deep/b", "made later")
+	until(t, has("out/deep/b"))
 }

@@ -28,10 +28,20 @@ func (f *Folder) scan(ctx context.Context, paths ...string) error {
 		f.setDisk(err)
 		return err
 	}
-	turn, begun := f.ignore.Turn(), f.now()
+	begun := f.now()
 	res, err := scan.Scan(disk, f.store, &f.ignore, paths...)
-	if len(paths) > 0 && f.ignore.Turn() != turn {
-		poke(f.wakeScan) // other patterns: each path may be a change, or none
+	if turn := f.ignore.Turn(); err == nil && turn != f.turn {
+		// Whoever met the other patterns first: each path may be a change, or none.
+		if len(paths) > 0 {
+			poke(f.wakeScan)
+		} else {
+			f.turn = turn
+			f.mu.Lock()
+			if f.unwatch != nil {
+				f.unwatch()
+			}
+			f.mu.Unlock()
+		}
 	}
 	f.setDisk(err)
 	if err != nil {

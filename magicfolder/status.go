@@ -218,6 +218,9 @@ func (f *Folder) setDisk(err error) {
 func (f *Folder) setWatch(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err != nil && f.stat.watch == nil {
+		poke(f.wakeScan) // the next one may be far off
+	}
 	f.stat.watch = err
 }
 

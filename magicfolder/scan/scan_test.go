@@ -100,18 +100,35 @@ func TestWatchEndsWithTheDirectory(t *testing.T) {
 		t.Skip("SKIP: Windows renames no directory that is watched")
 	}
 	dir := filepath.Join(t.TempDir(), "folder")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := fsys.Make(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"ignored/deep", "seen/deep", "seen/ignored"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, IgnoreFile), []byte("ignored/\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	out, done, stood := make(chan Event), make(chan error, 1), false
-	go func() { done <- Watch(t.Context(), dir, out, func() { stood = true }) }()
+	disk, err := fsys.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	var g Ignore
+	go func() { done <- g.Watch(t.Context(), disk, dir, out, func() { stood = true }) }()
 	if ev := <-out; !ev.All || !stood {
 		t.Errorf("%+v, standing: %v", ev, stood)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o644); err != nil {
-		t.Fatal(err)
+	// Of what is ignored nothing is heard.
+	for _, name := range []string{"ignored/f", "ignored/deep/f", "seen/ignored/f", "seen/deep/f"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if ev := <-out; ev.Path != "f" {
+	if ev := <-out; ev.Path != "seen/deep/f" {
 		t.Errorf("%+v", ev)
 	}
 	if err := os.Rename(dir, dir+".away"); err != nil {
