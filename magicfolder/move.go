@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"warren/magicfolder/card"
 	"warren/magicfolder/fsys"
@@ -243,9 +242,22 @@ func (f *Folder) writeCard(ctx context.Context, dir remote.Cap) error {
 	if err != nil {
 		return err
 	}
-	notes, _, err := f.notes(cfg)
+	letters, err := f.letters(cfg)
 	if err != nil {
 		return err
+	}
+	var notes []card.Note
+	for _, l := range letters {
+		b, err := json.Marshal(l.text)
+		if err != nil {
+			return errors.New("encoding a note") // the encoder's words may quote it
+		}
+		n, err := card.Seal(f.key, l.to, l.kind, cfg.Membership.Generation, b)
+		if err != nil {
+			f.log.Warn("a participant's key cannot be sealed to", "key", Fingerprint(l.to))
+			continue
+		}
+		notes = append(notes, n)
 	}
 	c, err := card.Encode(f.key, read.Text(), card.Card{Generation: cfg.Membership.Generation, Admin: cfg.Membership.Admin, Notes: notes})
 	if err != nil {
@@ -254,55 +266,55 @@ func (f *Folder) writeCard(ctx context.Context, dir remote.Cap) error {
 	return writeModel(ctx, f.opt.Grid, dir, c)
 }
 
-// notes are what our card has to say, and to whom, in a form to compare.
-func (f *Folder) notes(cfg state.Folder) (notes []card.Note, plan string, err error) {
+// letter is a note that is not sealed yet.
+type letter struct {
+	to   ed25519.PublicKey
+	kind string
+	text any
+}
+
+// letters are what our card has to say, and to whom.
+func (f *Folder) letters(cfg state.Folder) ([]letter, error) {
 	m := cfg.Membership
-	var to []string
-	add := func(key ed25519.PublicKey, kind string, text any) error {
-		b, err := json.Marshal(text)
-		if err != nil {
-			return errors.New("encoding a note") // the encoder's words may quote it
-		}
-		n, err := card.Seal(f.key, key, kind, m.Generation, b)
-		if err != nil {
-			f.log.Warn("a participant's key cannot be sealed to", "key", Fingerprint(key))
-			return nil
-		}
-		notes, to = append(notes, n), append(to, Fingerprint(key))
-		return nil
-	}
+	var out []letter
 	if m.NextRead != "" && len(m.Admin) == ed25519.PublicKeySize {
-		if err := add(m.Admin, card.KindPersonal, m.NextRead.Text()); err != nil {
-			return nil, "", err
-		}
+		out = append(out, letter{m.Admin, card.KindPersonal, m.NextRead.Text()})
 	}
-	if f.isAdmin(cfg) && m.Generation > 0 {
-		read, err := f.opt.Grid.ReadOnly(cfg.Collective)
+	if !f.isAdmin(cfg) || m.Generation == 0 {
+		return out, nil
+	}
+	read, err := f.opt.Grid.ReadOnly(cfg.Collective)
+	if err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	seats := slices.Clone(f.men.seats)
+	f.mu.Unlock()
+	for _, s := range seats {
+		pin, err := f.pinned(s.name)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
-		f.mu.Lock()
-		seats := slices.Clone(f.men.seats)
-		f.mu.Unlock()
-		for _, s := range seats {
-			pin, err := f.pinned(s.name)
-			if err != nil {
-				return nil, "", err
-			}
-			if s.self || !pin.Own {
-				continue
-			}
-			t := moveText{Collective: cfg.Collective, Board: cfg.Readcap}
-			if m.AdminOnly || remote.KindOf(s.dir) == remote.Directory {
-				t.Collective = read
-			}
-			if err := add(pin.Key, card.KindMove, t); err != nil {
-				return nil, "", err
-			}
+		if s.self || !pin.Own {
+			continue
 		}
+		t := moveText{Collective: cfg.Collective, Board: cfg.Readcap}
+		if m.AdminOnly || remote.KindOf(s.dir) == remote.Directory {
+			t.Collective = read
+		}
+		out = append(out, letter{pin.Key, card.KindMove, t})
+	}
+	return out, nil
+}
+
+// plan is letters in a form to compare.
+func plan(m state.Membership, letters []letter) string {
+	var to []string
+	for _, l := range letters {
+		to = append(to, l.kind+" "+string(l.to))
 	}
 	slices.Sort(to)
-	return notes, fmt.Sprintf("%d %d %s", m.Generation, len(m.Past), strings.Join(to, " ")), nil
+	return fmt.Sprintf("%d %d %q", m.Generation, len(m.Past), to)
 }
 
 // attend does what a folder that has moved needs of us. It holds up nothing else:
@@ -332,19 +344,20 @@ func (f *Folder) attend(ctx context.Context) error {
 // tell posts our card where those who were away look for it.
 func (f *Folder) tell(ctx context.Context) error {
 	cfg := f.config()
-	notes, plan, err := f.notes(cfg)
+	letters, err := f.letters(cfg)
 	if err != nil {
 		return err
 	}
+	now := plan(cfg.Membership, letters)
 	f.mu.Lock()
 	said, posted := f.men.said, f.men.posted
 	f.mu.Unlock()
-	if said == plan || cfg.Personal == "" {
+	if said == now || cfg.Personal == "" {
 		return nil
 	}
-	missing := slices.ContainsFunc(notes, func(n card.Note) bool {
+	missing := slices.ContainsFunc(letters, func(l letter) bool {
 		return posted == nil || !slices.ContainsFunc(posted.Notes, func(o card.Note) bool {
-			return o.Kind == n.Kind && o.For.Equal(n.For) && o.Generation == n.Generation
+			return o.Kind == l.kind && o.For.Equal(l.to) && o.Generation == cfg.Membership.Generation
 		})
 	})
 	if missing {
@@ -359,7 +372,7 @@ func (f *Folder) tell(ctx context.Context) error {
 		}
 	}
 	f.mu.Lock()
-	f.men.said = plan
+	f.men.said = now
 	f.mu.Unlock()
 	return nil
 }
