@@ -153,8 +153,8 @@ func (s *Store) hold(id string, ln *line) {
 		changed, err := storage.Watch(ctx, client, asked, storage.MaxWait)
 		again := ctx.Err() != nil && s.ctx.Err() == nil // somebody else came
 		cancel()
-		for index := range changed {
-			s.tell(index)
+		for index, tag := range changed {
+			s.tell(index, id, tag)
 		}
 		l.mu.Lock()
 		ln.asked = nil
@@ -170,6 +170,10 @@ func (s *Store) hold(id string, ln *line) {
 			for index, tag := range changed {
 				have, ok := w.wants[id][index]
 				if !ok {
+					continue
+				}
+				if have == tag { // what it was asked about was something else
+					delete(ln.theirs, index)
 					continue
 				}
 				ln.theirs[index] = theirs{have, tag}

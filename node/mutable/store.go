@@ -200,7 +200,9 @@ func New(opts Options) (*Store, error) {
 
 // Close ends the Store's goroutines and waits for them.
 func (s *Store) Close() {
+	s.lines.mu.Lock() // who holds it and finds the Store open may start another
 	s.stop()
+	s.lines.mu.Unlock()
 	s.wg.Wait()
 }
 

@@ -418,11 +418,11 @@ func (s *Store) Watch(ctx context.Context, files []caps.MutableRead, have []Vers
 	return w.changed, nil
 }
 
-// tell notes that a server says something else than was seen.
-func (s *Store) tell(index caps.StorageIndex) {
+// tell notes what a server says that it holds, if it is something else than was seen.
+func (s *Store) tell(index caps.StorageIndex, server string, tag storage.Tag) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if si := s.pictures[index]; si != nil {
+	if si := s.pictures[index]; si != nil && si.servers[server].tag != tag {
 		si.told = true
 	}
 }
