@@ -239,7 +239,10 @@ func windowsPart(part string) string {
 		return "Windows drops a dot or space at the end of a name"
 	}
 	base, _, _ := strings.Cut(part, ".")
-	base = strings.ToUpper(strings.TrimRight(base, " "))
+	if base = strings.TrimRight(base, " "); len(base) > len("CONOUT$") {
+		return "" // longer than any of the reserved ones
+	}
+	base = strings.ToUpper(base)
 	switch base {
 	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
 		return "Windows reserves the name " + base
