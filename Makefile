@@ -33,8 +33,8 @@ test: peers ## install what the tests need and run every test
 	CGO_ENABLED=1 $(GO) test -json -race -timeout 10m $(UNITS) | $(TALLY)
 	$(GO) test -json -count=1 -timeout 15m -p 1 $(STORIES) | $(TALLY)
 
-bench: peers ## the benchmarks behind every figure that we publish, beside the real Tahoe (an hour)
-	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 5h ./tests/bench/...
+bench: peers ## the benchmarks behind every figure that we publish, beside the real Tahoe and magic-folder (two hours)
+	$(GO) test -run '^$$' -bench . -benchtime 3x -timeout 5h ./magicfolder/scan ./tests/bench/...
 
 fuzz: ## run every fuzz target for FUZZTIME (60s), FUZZPARALLEL workers each
 	./scripts/fuzz

@@ -90,13 +90,37 @@ type AcceptOptions struct {
 // ends. The settings returned have been validated; with ErrUnconfirmed they are
 // returned, too.
 func Accept(ctx context.Context, options AcceptOptions) (message.Settings, error) {
+	if options.Reply == nil {
+		return message.Settings{}, errors.New("Accept needs Reply")
+	}
+	var settings message.Settings
+	err := meet(ctx, options, application{
+		id: message.AppID, refuse: message.EncodeRefusal,
+		talk: func(ctx context.Context, a *acceptance, t *try) (err error) {
+			settings, err = a.exchange(ctx, t)
+			return err
+		},
+	})
+	return settings, err
+}
+
+// application is what two kinds of invites differ in, on the newcomer's side.
+type application struct {
+	id       string
+	versions json.RawMessage
+	refuse   func(reason string) []byte
+	talk     func(context.Context, *acceptance, *try) error // the newcomer's half
+}
+
+// meet meets the inviter and talks to it.
+func meet(ctx context.Context, options AcceptOptions, app application) error {
 	c, mailboxes, err := target(&options)
 	if err != nil {
-		return message.Settings{}, err
+		return err
 	}
-	a := &acceptance{options: options, code: c}
+	a := &acceptance{options: options, code: c, app: app}
 	if err := a.prepare(ctx, mailboxes); err != nil {
-		return message.Settings{}, err
+		return err
 	}
 	running, cancel := context.WithCancel(ctx)
 	defer a.runners.Wait()
@@ -104,17 +128,17 @@ func Accept(ctx context.Context, options AcceptOptions) (message.Settings, error
 	for _, t := range a.tries {
 		a.runners.Go(func() { t.done <- t.session.Run(running) })
 	}
-	settings, err := a.run(ctx)
+	err = a.run(ctx)
 	if err != nil && (ctx.Err() != nil || errors.Is(err, ErrNotNow) || errors.Is(err, wormhole.ErrSave) || a.resumed && errors.Is(err, wormhole.ErrUnreachable)) {
-		return settings, err // not the exchange's end: the state file is for the next try
+		return err // not the exchange's end: the state file is for the next try
 	}
-	return settings, errors.Join(err, a.forget())
+	return errors.Join(err, a.forget())
 }
 
 // target reads what the newcomer typed and fills in the defaults.
 func target(options *AcceptOptions) (code.Code, []string, error) {
-	if options.Dial == nil || options.Reply == nil {
-		return code.Code{}, nil, errors.New("Accept needs Dial and Reply")
+	if options.Dial == nil {
+		return code.Code{}, nil, errors.New("accepting an invite needs Dial")
 	}
 	if options.Progress == nil {
 		options.Progress = func(Stage) {}
@@ -159,6 +183,7 @@ func target(options *AcceptOptions) (code.Code, []string, error) {
 // acceptance is one run of Accept.
 type acceptance struct {
 	options AcceptOptions
+	app     application
 	code    code.Code
 	tries   []*try
 	runners sync.WaitGroup
@@ -195,7 +220,7 @@ func (a *acceptance) prepare(ctx context.Context, mailboxes []string) error {
 			return err
 		}
 		for _, url := range mailboxes {
-			s, err := wormhole.NewState(message.AppID, url, a.code.Text(), nil)
+			s, err := wormhole.NewState(a.app.id, url, a.code.Text(), nil)
 			if err != nil {
 				return err
 			}
@@ -211,7 +236,7 @@ func (a *acceptance) prepare(ctx context.Context, mailboxes []string) error {
 		var once sync.Once
 		spoken := func() { once.Do(func() { a.seen <- t }) }
 		t.session = wormhole.New(wormhole.Config{
-			Dial: a.options.Dial, Attempts: 3, Wait: a.options.Wait,
+			Dial: a.options.Dial, Attempts: 3, Wait: a.options.Wait, Versions: a.app.versions,
 			Save: func(s wormhole.State) error { return a.keep(url, s) },
 			Event: func(e wormhole.Event) {
 				switch e {
@@ -251,7 +276,7 @@ func (a *acceptance) find(ctx context.Context, mailboxes []string) ([]string, er
 		asking.Go(func() {
 			limited, cancel := context.WithTimeout(ctx, 2*time.Minute)
 			defer cancel()
-			info, err := wormhole.Look(limited, a.options.Dial, url, message.AppID)
+			info, err := wormhole.Look(limited, a.options.Dial, url, a.app.id)
 			answers <- answer{url, info, err}
 		})
 	}
@@ -345,15 +370,15 @@ func (a *acceptance) forget() error {
 }
 
 // run is the newcomer's half.
-func (a *acceptance) run(ctx context.Context) (message.Settings, error) {
+func (a *acceptance) run(ctx context.Context) error {
 	t, err := a.choose(ctx)
 	if err != nil {
-		return message.Settings{}, err
+		return err
 	}
 	s := t.session
-	settings, err := a.exchange(ctx, t)
+	err = a.app.talk(ctx, a, t)
 	if ctx.Err() != nil || errors.Is(err, ErrNotNow) {
-		return settings, err
+		return err
 	}
 	var refused *message.Refusal
 	mood, reason := wormhole.MoodHappy, "used"
@@ -366,14 +391,14 @@ func (a *acceptance) run(ctx context.Context) (message.Settings, error) {
 				text = field.Error()
 			}
 			// Best effort: the inviter sees at least that we have left.
-			_ = s.Send(s.Sent(), message.EncodeRefusal(text))
+			_ = s.Send(s.Sent(), a.app.refuse(text))
 		}
 	}
 	limited, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
 	// The goodbye is a courtesy: the exchange stands without it.
 	_ = s.Close(limited, mood, reason)
-	return settings, err
+	return err
 }
 
 // choose waits until the inviter has spoken at one of the mailboxes.
@@ -522,6 +547,10 @@ func (a *acceptance) exchange(ctx context.Context, t *try) (message.Settings, er
 
 // await waits for a message, and says so when it takes long.
 func (a *acceptance) await(ctx context.Context, s *wormhole.Session, n int) ([]byte, error) {
+	return a.waitFor(ctx, s, func(ctx context.Context) ([]byte, error) { return s.Message(ctx, n) })
+}
+
+func (a *acceptance) waitFor(ctx context.Context, s *wormhole.Session, what func(context.Context) ([]byte, error)) ([]byte, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	type result struct {
@@ -532,7 +561,7 @@ func (a *acceptance) await(ctx context.Context, s *wormhole.Session, n int) ([]b
 	var waiter sync.WaitGroup
 	defer waiter.Wait()
 	waiter.Go(func() {
-		b, err := s.Message(ctx, n)
+		b, err := what(ctx)
 		got <- result{b, err}
 	})
 	silence := a.options.After(a.options.Patience)

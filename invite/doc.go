@@ -24,6 +24,9 @@
 // number to strangers: after ten minutes away such an invite is marked lost and
 // the number is left alone.
 //
+// AcceptFolder and Options.FolderOnly are the same for a folder alone, by
+// magic-folder's own exchange: folder.go.
+//
 // A wrong guess costs the invite: the one guess that SPAKE2 grants is all that
 // keeps two words safe. Both sides are told.
 package invite
@@ -107,13 +110,19 @@ func (s State) Final() bool { return s != Waiting && s != Exchanging }
 
 // Invite is what is known of an invite; it holds no secret.
 type Invite struct {
-	ID      string    `json:"id"`
-	Name    string    `json:"name"` // the newcomer's, in the folder
-	Folder  string    `json:"folder,omitempty"`
-	Created time.Time `json:"created"`
-	Expires time.Time `json:"expires"`
-	Ended   time.Time `json:"ended,omitzero"`
-	Mailbox string    `json:"mailbox"`
+	ID     string `json:"id"`
+	Name   string `json:"name"` // the newcomer's, in the folder
+	Folder string `json:"folder,omitempty"`
+	// FolderOnly: an invite to the folder alone, magic-folder's own kind. ReadOnly:
+	// the newcomer shall only read. Again: one of that name is in the folder, and
+	// its place goes to the newcomer.
+	FolderOnly bool      `json:"folder_only,omitempty"`
+	ReadOnly   bool      `json:"read_only,omitempty"`
+	Again      bool      `json:"again,omitempty"`
+	Created    time.Time `json:"created"`
+	Expires    time.Time `json:"expires"`
+	Ended      time.Time `json:"ended,omitzero"`
+	Mailbox    string    `json:"mailbox"`
 	// Own: the mailbox server is ours and keeps the invite until it expires.
 	Own    bool   `json:"own"`
 	State  State  `json:"state"`

@@ -33,6 +33,11 @@ type Config struct {
 	// after a crash in between it is called again for the same Invite.ID, so
 	// it must be idempotent. An error refuses the newcomer. May be nil.
 	Joined func(context.Context, Invite, message.Acknowledgement) error
+	// Folder and Admit are Settings and Joined for invites to a folder alone
+	// (Options.FolderOnly): what the newcomer gets, and its entry in the
+	// Collective. Admit must be idempotent. May be nil: no such invites.
+	Folder func(context.Context, Invite) (message.FolderInvite, error)
+	Admit  func(context.Context, Invite, message.FolderReply) error
 	// Changed is told of every change of state. It must not block. May be nil.
 	Changed func(Invite)
 	// Public are the mailboxes that a newcomer tries when it has only a code;
@@ -148,6 +153,9 @@ type Options struct {
 	Name string
 	// Folder is the shared folder; empty invites to the grid only.
 	Folder string
+	// FolderOnly: the newcomer is on the grid already, and may run magic-folder
+	// 24.3. ReadOnly and Again are for this kind, see Invite.
+	FolderOnly, ReadOnly, Again bool
 	// Expires is how long the invite lives; an hour if zero.
 	Expires time.Duration
 	// Mailbox is the server's address.
@@ -191,12 +199,13 @@ func (i *Inviter) Offer(ctx context.Context, options Options) (Issued, error) {
 		Name: options.Name, Folder: options.Folder,
 		Created: now, Expires: now.Add(options.Expires),
 		Mailbox: options.Mailbox, State: Waiting,
+		FolderOnly: options.FolderOnly, ReadOnly: options.ReadOnly, Again: options.Again,
 	}, Seen: now}
 	// What cannot be sent later should not be promised now.
-	if _, err := i.settings(ctx, r.Invite); err != nil {
+	if _, err := i.promise(ctx, r.Invite); err != nil {
 		return Issued{}, err
 	}
-	state, err := wormhole.NewState(message.AppID, options.Mailbox, "", nil)
+	state, err := wormhole.NewState(r.appID(), options.Mailbox, "", nil)
 	if err != nil {
 		return Issued{}, err
 	}
@@ -241,6 +250,14 @@ func (i *Inviter) withdraw(o *offer) error {
 	delete(i.invites, o.id)
 	i.mu.Unlock()
 	return i.ledger.remove(o.id)
+}
+
+// promise is what the newcomer will get, as far as that is known before it comes.
+func (i *Inviter) promise(ctx context.Context, v Invite) ([]byte, error) {
+	if v.FolderOnly {
+		return i.folder(ctx, v, true)
+	}
+	return i.settings(ctx, v)
 }
 
 // settings asks the node and completes and checks the answer.

@@ -52,7 +52,7 @@ func newOffer(i *Inviter, r record, need bool) *offer {
 		attempts = 2
 	}
 	o.session = wormhole.New(wormhole.Config{
-		Dial: o.dial, Save: o.saveSession, MakeCode: o.makeCode,
+		Dial: o.dial, Save: o.saveSession, MakeCode: o.makeCode, Versions: r.versions(),
 		Seconds: life, Digits: digits, Need: need,
 		Attempts: attempts, Wait: o.wait, Event: o.event,
 	}, *r.Session)
@@ -333,6 +333,9 @@ func (o *offer) expire(ctx context.Context) {
 
 // exchange is the inviter's half. Every step may be repeated after a restart.
 func (o *offer) exchange(ctx context.Context) error {
+	if o.invite().FolderOnly {
+		return o.exchangeFolder(ctx)
+	}
 	s := o.session
 	if err := s.Send(0, message.EncodeGreeting(message.Inviter)); err != nil {
 		return err
@@ -371,7 +374,13 @@ func (o *offer) exchange(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := o.admit(ctx, ack); err != nil {
+	v := o.invite()
+	if err := o.admit(ctx, func(ctx context.Context) error {
+		if o.inviter.config.Joined == nil {
+			return nil
+		}
+		return o.inviter.config.Joined(ctx, v, ack)
+	}, ack.Keys); err != nil {
 		return err
 	}
 	if err := s.Send(2, message.EncodeConfirmation()); err != nil {
@@ -385,7 +394,7 @@ func (o *offer) exchange(ctx context.Context) error {
 }
 
 // admit takes the newcomer in: from here on nothing cancels.
-func (o *offer) admit(ctx context.Context, ack message.Acknowledgement) error {
+func (o *offer) admit(ctx context.Context, take func(context.Context) error, keys map[string]string) error {
 	ended := false
 	err := o.change(func(r *record) bool {
 		ended = r.State.Final()
@@ -398,16 +407,13 @@ func (o *offer) admit(ctx context.Context, ack message.Acknowledgement) error {
 	if ended {
 		return ErrTooLate
 	}
-	v := o.invite()
-	if v.Acknowledged {
+	if o.invite().Acknowledged {
 		return nil
 	}
-	if o.inviter.config.Joined != nil {
-		if err := o.inviter.config.Joined(ctx, v, ack); err != nil {
-			return fmt.Errorf("taking the newcomer in: %w", err)
-		}
+	if err := take(ctx); err != nil {
+		return fmt.Errorf("taking the newcomer in: %w", err)
 	}
-	return o.change(func(r *record) bool { r.Acknowledged, r.Keys = true, ack.Keys; return true })
+	return o.change(func(r *record) bool { r.Acknowledged, r.Keys = true, keys; return true })
 }
 
 // failed turns an error into the state that people read.
@@ -448,7 +454,7 @@ func (o *offer) goodbye(ctx context.Context) {
 			text = "the operator's node could not complete the invite"
 		}
 		// If it cannot be sent, the newcomer waits; the mailbox tells it.
-		_ = s.Send(s.Sent(), message.EncodeRefusal(text))
+		_ = s.Send(s.Sent(), v.refusal(text))
 	}
 	// An unreachable server forgets us by itself.
 	_ = s.Close(ctx, mood, reason)

@@ -34,21 +34,29 @@ type Folder struct {
 	pollMu  sync.Mutex // one poll at a time
 	linkMu  sync.Mutex // one writer of our Personal directory at a time
 	freshMu sync.Mutex // one reader of the Collective at a time
+	cfgMu   sync.Mutex // one change of cfg at a time
 
-	mu         sync.Mutex // guards all below
-	cfg        state.Folder
-	disk       fsys.FS
-	peers      map[string]*peer // by the readcap of their Personal directory
-	collective Version
-	personal   Version // of ours, when it was last compared
-	ownName    bool    // our entry was there at the last look
-	bad        map[remote.Cap]error
-	stat       statusState
-	recheck    map[string]time.Time // paths to look at again, and since when
-	running    bool
-	nextDue    time.Time          // when the next delete is to be uploaded; zero: none waits
-	unwatch    context.CancelFunc // ends the watching of the directory; nil: not yet
-	missed     bool               // publish left a path out because somebody worked on it
+	ignore  scan.Ignore
+	turn    int             // of ignore, at the last whole scan; scanMu guards it
+	sendMu  sync.Mutex      // guards sending; nothing else is locked under it
+	sending map[string]bool // keys whose versions are being uploaded
+
+	mu          sync.Mutex // guards all below
+	cfg         state.Folder
+	disk        fsys.FS
+	peers       map[string]*peer // by the readcap of their Personal directory
+	collective  Version
+	personal    Version // of ours, when it was last compared
+	personalNow Asked   // of ours, when it was last asked for
+	ownName     bool    // our entry was there at the last look
+	bad         map[remote.Cap]error
+	stat        statusState
+	recheck     map[string]time.Time // paths to look at again, and since when
+	running     bool
+	nextDue     time.Time          // when the next delete is to be uploaded; zero: none waits
+	men         members            // see there
+	unwatch     context.CancelFunc // ends the watching of the directory; nil: not yet
+	missed      bool               // publish left a path out because somebody worked on it
 
 	wakeScan, wakePush, wakePoll, wakeLink chan struct{}
 }
@@ -59,7 +67,7 @@ func newFolder(o Options, db *state.DB, cfg state.Folder) *Folder {
 		deep:  snapshot.MaxAncestors,
 		round: roundBytes,
 		key:   ed25519.NewKeyFromSeed(cfg.Seed),
-		peers: map[string]*peer{}, bad: map[remote.Cap]error{}, recheck: map[string]time.Time{},
+		peers: map[string]*peer{}, men: newMembers(), bad: map[remote.Cap]error{}, recheck: map[string]time.Time{},
 		stat:     newStatusState(),
 		wakeScan: make(chan struct{}, 1), wakePush: make(chan struct{}, 1), wakePoll: make(chan struct{}, 1), wakeLink: make(chan struct{}, 1),
 	}
@@ -140,7 +148,8 @@ func (f *Folder) downloader(disk fsys.FS) *download.Downloader {
 }
 
 func (f *Folder) capturer(disk fsys.FS) *upload.Capturer {
-	return &upload.Capturer{FS: disk, Store: f.store, Now: f.now, Settle: f.opt.Settle, Fault: f.opt.Fault}
+	return &upload.Capturer{FS: disk, Store: f.store, Now: f.now, Settle: f.opt.Settle,
+		Supersede: f.opt.Supersede, Sending: f.isSending, Fault: f.opt.Fault}
 }
 
 // Run keeps the folder in step until ctx ends. It returns after everything that
@@ -194,15 +203,19 @@ func (f *Folder) watchLoop(ctx context.Context, events chan<- scan.Event) {
 	}
 	for {
 		pause := f.opt.Scan
-		if _, err := f.open(); err == nil {
+		if disk, err := f.open(); err == nil {
 			here, stop := context.WithCancel(ctx)
 			f.mu.Lock()
 			f.unwatch = stop
 			f.mu.Unlock()
-			err := scan.Watch(here, f.Dir(), events, func() { f.setWatch(nil) })
+			turn := f.ignore.Turn()
+			err := f.ignore.Watch(here, disk, f.Dir(), events, func() { f.setWatch(nil) })
 			stop()
 			if ctx.Err() != nil {
 				return
+			}
+			if err == nil && turn != f.ignore.Turn() {
+				continue // other directories are to be watched
 			}
 			if err == nil {
 				err, pause = scan.ErrWatch, min(pause, 10*time.Second)
@@ -284,14 +297,24 @@ func (f *Folder) gather(ctx context.Context, ev scan.Event, events <-chan scan.E
 	}
 }
 
+// A scan of the whole folder is a safety net where the system tells of changes, and
+// takes no more than so much of a processor; it comes at least twice an hour.
+const (
+	scanShare      = 5000 // one part in so many, where the system tells
+	blindScanShare = 100  // and where it does not
+	slowestScan    = 30 * time.Minute
+)
+
+// scanInterval is the pause after a scan of the whole folder.
 func (f *Folder) scanInterval() time.Duration {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	took := f.stat.scanTook
 	if f.stat.watch != nil {
 		// Without events the scan is all there is.
-		return min(f.opt.Scan, 10*time.Second)
+		return max(min(f.opt.Scan, 10*time.Second), min(took*blindScanShare, slowestScan))
 	}
-	return f.opt.Scan
+	return max(f.opt.Scan, min(took*scanShare, slowestScan))
 }
 
 func (f *Folder) pushLoop(ctx context.Context) {
@@ -315,15 +338,6 @@ func (f *Folder) pushLoop(ctx context.Context) {
 	}
 }
 
-func (f *Folder) pollLoop(ctx context.Context) {
-	for {
-		f.poll(ctx)
-		if !f.wait(ctx, f.pollInterval(), f.wakePoll) {
-			return
-		}
-	}
-}
-
 // linkLoop makes us a participant and publishes what polls took over, after each
 // poll that reached the grid.
 func (f *Folder) linkLoop(ctx context.Context) {
@@ -337,15 +351,6 @@ func (f *Folder) linkLoop(ctx context.Context) {
 			f.setWaiting(err)
 		}
 	}
-}
-
-func (f *Folder) pollInterval() time.Duration {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.now().Sub(f.stat.active) < 30*time.Second {
-		return min(time.Second, f.opt.Poll)
-	}
-	return f.opt.Poll
 }
 
 // ScanNow looks at the whole folder, captures what changed and uploads it.

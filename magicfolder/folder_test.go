@@ -49,6 +49,7 @@ type world struct {
 	grid    *gridtest.Grid
 	clock   *hand
 	parties []*party
+	prepare func(p *party) // called before a participant's files are made
 }
 
 func newWorld(t testing.TB) *world {
@@ -62,6 +63,9 @@ func (w *world) add(name string, inMemory bool) *party {
 		state: filepath.Join(w.t.TempDir(), "magicfolder.db"), dir: filepath.Join(w.t.TempDir(), "folder")}
 	if inMemory {
 		p.mem = fsys.NewMemory()
+	}
+	if w.prepare != nil {
+		w.prepare(p)
 	}
 	p.open()
 	ctx := w.t.Context()
@@ -242,8 +246,16 @@ func TestCreateEditDelete(t *testing.T) {
 		b.poll()
 		b.has(map[string]string{"notes.txt": "two!"})
 		if !mem {
+			// Alice's directory is empty now, and there: so is bob's, until she removes it.
+			if left, err := os.ReadDir(filepath.Join(b.dir, "dir", "sub")); err != nil || len(left) != 0 {
+				t.Errorf("the emptied directory: %v, %v", left, err)
+			}
+			if err := os.RemoveAll(filepath.Join(a.dir, "dir")); err != nil {
+				t.Fatal(err)
+			}
+			w.settle()
 			if _, err := os.Stat(filepath.Join(b.dir, "dir")); !os.IsNotExist(err) {
-				t.Error("the emptied directory stayed")
+				t.Error("the removed directory stayed")
 			}
 		}
 		// Made again after the delete.

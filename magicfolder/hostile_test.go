@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"warren/magicfolder/gridtest"
 	"warren/magicfolder/remote"
@@ -58,7 +59,9 @@ func (m *mallory) snapshot(meta snapshot.Metadata, content Cap) Cap {
 	if meta.Author.Name == "" {
 		meta.Author.Name = m.name
 	}
-	meta.Modified = 1_700_000_000
+	if meta.Modified == 0 {
+		meta.Modified = 1_700_000_000
+	}
 	c, err := m.g.PutDirectory(m.t.Context(), snapshot.Entries(m.key, meta, content, m.file(string(meta.Encode())), 1))
 	if err != nil {
 		m.t.Fatal(err)
@@ -253,43 +256,106 @@ func TestEnrolment(t *testing.T) {
 	}
 }
 
-func FuzzEntries(f *testing.F) {
-	for _, s := range []string{"@metadata", "a@_b", "..@_x", "@", "x/../../y", "bob", "\u202e", "f.conflict-x", strings.Repeat("x", 300)} {
-		f.Add(s, "URI:DIR2-RO:aaaaaaaaaaaaaaaaaaaaaaaaaa:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "URI:LIT:me")
+// Histories that never end, or only after all the time there is: what is read is
+// bounded, read once, and an alarm where it is too much.
+func TestHostileHistories(t *testing.T) {
+	const most = snapshot.MaxAncestors + 10
+	for name, c := range map[string]struct {
+		make  func(w *world, m *mallory, of func(parents ...remote.Cap) Cap) Cap
+		reads int
+		alarm string
+	}{
+		"10,000 deep": {func(w *world, m *mallory, of func(parents ...remote.Cap) Cap) Cap {
+			last := of()
+			for range 10_000 {
+				last = of(last)
+			}
+			return last
+		}, most, "history is longer"},
+		// Each has both of the level below: 2^300 ways, and 600 versions.
+		"merges of merges": {func(w *world, m *mallory, of func(parents ...remote.Cap) Cap) Cap {
+			x, y := of(), of()
+			for range 300 {
+				x, y = of(x, y), of(y, x)
+			}
+			return x
+		}, 700, ""},
+		// 64 parents each, the most that we take.
+		"a bush": {func(w *world, m *mallory, of func(parents ...remote.Cap) Cap) Cap {
+			level := []remote.Cap{of()}
+			for range 70 {
+				var next []remote.Cap
+				for len(next) < snapshot.MaxParents {
+					next = append(next, of(level...))
+				}
+				level = next
+			}
+			return level[0]
+		}, most, "history is longer"},
+		"a circle": {func(w *world, m *mallory, of func(parents ...remote.Cap) Cap) Cap {
+			first := of()
+			last := of(first)
+			// The first now has the last as its parent.
+			meta := snapshot.Metadata{Relpath: "f", Author: snapshot.Author{Name: m.name, Key: m.key.Public().(ed25519.PublicKey)}, Parents: []remote.Cap{last}}
+			w.grid.Plant(first, snapshot.Entries(m.key, meta, m.file("evil"), m.file(string(meta.Encode())), 1))
+			return last
+		}, 10, ""},
+		"its own parent": {func(w *world, m *mallory, of func(parents ...remote.Cap) Cap) Cap {
+			c := of()
+			meta := snapshot.Metadata{Relpath: "f", Author: snapshot.Author{Name: m.name, Key: m.key.Public().(ed25519.PublicKey)}, Parents: []remote.Cap{c}}
+			w.grid.Plant(c, snapshot.Entries(m.key, meta, m.file("evil"), m.file(string(meta.Encode())), 1))
+			return c
+		}, 10, ""},
+		"parents that are not there": {func(w *world, m *mallory, of func(parents ...remote.Cap) Cap) Cap {
+			return of("URI:DIR2-CHK:aaaaaaaaaaaaaaaaaaaaaaaaaa:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa:3:5:1500")
+		}, 100, ""},
+		"65 parents": {func(w *world, m *mallory, of func(parents ...remote.Cap) Cap) Cap {
+			parents := make([]remote.Cap, 65)
+			for i := range parents {
+				parents[i] = of()
+			}
+			return of(parents...)
+		}, 10, "more than 64 parents"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			a := w.add("alice", true)
+			a.write("f", "mine")
+			a.scan()
+			m := newMallory(w, "mallory")
+			n := 0
+			evil := m.file("evil")
+			m.publish("f", c.make(w, m, func(parents ...remote.Cap) Cap {
+				n++
+				return m.snapshot(snapshot.Metadata{Relpath: "f", Author: snapshot.Author{Name: "mallory"}, Parents: parents,
+					Modified: int64(n)}, evil)
+			}))
+			before := a.client.Calls("List")
+			for range 5 {
+				a.f.PollNow(t.Context())
+				w.clock.Add(time.Minute)
+			}
+			if got := a.client.Calls("List") - before; got > c.reads {
+				t.Errorf("%d versions were read", got)
+			}
+			if data, _ := a.mem.Read("f"); string(data) != "mine" {
+				t.Errorf("alice's file is %q", data)
+			}
+			if c.alarm != "" {
+				alarmed(t, a, c.alarm)
+			}
+			// And our own go on.
+			a.write("f", "mine again")
+			a.write("g", "another")
+			a.f.ScanNow(t.Context())
+			for range 3 {
+				a.f.PollNow(t.Context())
+				w.clock.Add(time.Minute)
+			}
+			if lines := mustLines(t, a); len(lines) != 0 {
+				t.Errorf("our versions are not published: %v, %+v", lines, a.f.Status())
+			}
+		})
 	}
-	w := newWorld(f)
-	a := w.add("alice", true)
-	a.poll()
-	dir, read, err := a.client.MakeDirectory(f.Context())
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, name, participant, head string) {
-		a.f.takeCollective([]Entry{{Name: name, Read: Cap(participant)}, {Name: "m", Read: read}})
-		for _, p := range a.f.allPeers() {
-			if foreignName(p.name) != nil {
-				t.Fatalf("participant %q", p.name)
-			}
-		}
-		if err := a.client.Update(t.Context(), dir, []Change{{Entry: Entry{Name: name, Read: Cap(head)}}}); err != nil {
-			t.Fatal(err)
-		}
-		p := &peer{name: "m", dir: read, mutable: true, heads: map[string]remote.Cap{}, todo: map[string]bool{}}
-		if err := a.f.readPeer(t.Context(), p); err != nil {
-			t.Fatal(err)
-		}
-		for key := range p.heads {
-			if checkRemotePath(key) != nil {
-				t.Fatalf("path %q", key)
-			}
-		}
-		if err := a.client.Update(t.Context(), dir, []Change{{Entry: Entry{Name: name}, Delete: true}}); err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range a.f.Status().Alarms {
-			if strings.ContainsAny(s, "\n\x1b") {
-				t.Fatalf("alarm %q", s)
-			}
-		}
-	})
 }

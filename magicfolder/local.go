@@ -28,12 +28,26 @@ func (f *Folder) scan(ctx context.Context, paths ...string) error {
 		f.setDisk(err)
 		return err
 	}
-	res, err := scan.Scan(disk, f.store, paths...)
+	begun := f.now()
+	res, err := scan.Scan(disk, f.store, &f.ignore, paths...)
+	if turn := f.ignore.Turn(); err == nil && turn != f.turn {
+		// Whoever met the other patterns first: each path may be a change, or none.
+		if len(paths) > 0 {
+			poke(f.wakeScan)
+		} else {
+			f.turn = turn
+			f.mu.Lock()
+			if f.unwatch != nil {
+				f.unwatch()
+			}
+			f.mu.Unlock()
+		}
+	}
 	f.setDisk(err)
 	if err != nil {
 		return err
 	}
-	f.noteScan(res, len(paths) == 0)
+	f.noteScan(res, f.now().Sub(begun), len(paths) == 0)
 	found := map[string]bool{}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.opt.Workers)
@@ -133,6 +147,9 @@ const (
 func (f *Folder) push(ctx context.Context) error {
 	f.pushMu.Lock()
 	defer f.pushMu.Unlock()
+	if f.config().Membership.ReadOnly {
+		return nil // what is written here stays in the stash
+	}
 	failed := map[string]bool{}
 	tried := map[string]int{}
 	for {
@@ -183,6 +200,22 @@ func (f *Folder) push(ctx context.Context) error {
 		return errors.New("some files could not be uploaded")
 	}
 	return nil
+}
+
+func (f *Folder) setSending(keys []string) {
+	sending := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		sending[key] = true
+	}
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	f.sending = sending
+}
+
+func (f *Folder) isSending(key string) bool {
+	f.sendMu.Lock()
+	defer f.sendMu.Unlock()
+	return f.sending[key]
 }
 
 func bytesOf(line []state.Stashed) int64 {
@@ -251,6 +284,8 @@ const heavy = 256 << 10
 
 func (f *Folder) uploadAll(ctx context.Context, keys []string, lines map[string][]state.Stashed, failed map[string]bool) error {
 	author := f.config().Author
+	f.setSending(keys)
+	defer f.setSending(nil)
 	g, gctx := errgroup.WithContext(ctx)
 	slots := semaphore.NewWeighted(int64(f.opt.Workers))
 	errs := make([]error, len(keys))

@@ -12,8 +12,14 @@
 // any point; edit beats delete; other participants' names, paths and signatures
 // are checked before use.
 //
-// It has no history browser and no conflict resolution command: a conflict is
-// resolved by editing the file and deleting the conflict file.
+// A conflict ends by Folder.Resolve, or by editing the file and deleting the conflict
+// file. Folder.History looks back, Restore and Undelete bring back.
+//
+// Who is in a folder: a newcomer that got the Collective's writecap enters itself
+// (Join); one that got the readcap makes its Personal directory (Accept), and who
+// holds the writecap enters it (Folder.Admit). Folder.Remove moves the folder away
+// from somebody, and move.go says how the others follow. A name stands for one author
+// key: that of its invite, else the first one seen in its own directory.
 package magicfolder
 
 import (
@@ -28,6 +34,7 @@ import (
 	"sync"
 	"unicode"
 
+	"warren/magicfolder/card"
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/remote"
 	"warren/magicfolder/state"
@@ -38,7 +45,7 @@ type Manager struct {
 	opt Options
 	db  *state.DB
 
-	making sync.Mutex // one Create, Join or Leave at a time
+	making sync.Mutex // one Create, Join, Accept or Leave at a time
 
 	mu      sync.Mutex // guards all below
 	folders map[string]*running
@@ -173,12 +180,14 @@ func (m *Manager) Create(ctx context.Context, name, dir, participant string) (*F
 	if err != nil {
 		return nil, err
 	}
+	m.opt.Gather(ctx)
 	if cfg.Collective, _, err = m.opt.Grid.MakeDirectory(ctx); err != nil {
 		return nil, fmt.Errorf("making the Collective: %w", err)
 	}
-	if err := writeModel(ctx, m.opt.Grid, cfg.Collective); err != nil {
+	if err := writeModel(ctx, m.opt.Grid, cfg.Collective, nil); err != nil {
 		return nil, fmt.Errorf("making the Collective: %w", err)
 	}
+	cfg.Membership.Admin = ed25519.NewKeyFromSeed(cfg.Seed).Public().(ed25519.PublicKey)
 	return m.enter(ctx, cfg)
 }
 
@@ -250,10 +259,18 @@ func (m *Manager) prepare(name, dir, participant string) (state.Folder, error) {
 
 // remember records a folder and starts it, when the others run.
 func (m *Manager) remember(cfg state.Folder) (*Folder, error) {
+	return m.rememberAfter(cfg, func(*Folder) error { return nil })
+}
+
+// rememberAfter does so after before has succeeded with it.
+func (m *Manager) rememberAfter(cfg state.Folder, before func(*Folder) error) (*Folder, error) {
 	if _, err := m.db.Add(cfg); err != nil {
 		return nil, err
 	}
 	f := &running{Folder: newFolder(m.opt, m.db, cfg)}
+	if err := before(f.Folder); err != nil {
+		return nil, errors.Join(err, m.db.Remove(cfg))
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.folders[cfg.Name] = f
@@ -265,7 +282,7 @@ func (m *Manager) remember(cfg state.Folder) (*Folder, error) {
 // remembers it and enrols.
 func (m *Manager) enter(ctx context.Context, cfg state.Folder) (*Folder, error) {
 	var err error
-	if cfg.Personal, cfg.Readcap, err = makePersonal(ctx, m.opt.Grid); err != nil {
+	if cfg.Personal, cfg.Readcap, err = makePersonal(ctx, m.opt.Grid, cfg); err != nil {
 		return nil, err
 	}
 	f, err := m.remember(cfg)
@@ -278,11 +295,15 @@ func (m *Manager) enter(ctx context.Context, cfg state.Folder) (*Folder, error) 
 	return f, nil
 }
 
-func makePersonal(ctx context.Context, grid Grid) (write, read Cap, err error) {
+func makePersonal(ctx context.Context, grid Grid, cfg state.Folder) (write, read Cap, err error) {
 	if write, read, err = grid.MakeDirectory(ctx); err != nil {
 		return "", "", fmt.Errorf("making our directory: %w", err)
 	}
-	if err := writeModel(ctx, grid, write); err != nil {
+	own, err := card.Encode(ed25519.NewKeyFromSeed(cfg.Seed), read.Text(), card.Card{Generation: cfg.Membership.Generation, Admin: cfg.Membership.Admin})
+	if err != nil {
+		return "", "", err
+	}
+	if err := writeModel(ctx, grid, write, own); err != nil {
 		return "", "", fmt.Errorf("making our directory: %w", err)
 	}
 	return write, read, nil
@@ -337,6 +358,9 @@ func (m *Manager) Leave(ctx context.Context, name string, withdraw bool) error {
 func (m *Manager) withdraw(ctx context.Context, cfg state.Folder) error {
 	if cfg.Readcap == "" {
 		return nil // it has never entered
+	}
+	if !m.opt.Grid.Writable(cfg.Collective) {
+		return fmt.Errorf("%w: ask for warren folder remove-member, and leave without withdrawing", ErrNotAdmin)
 	}
 	entries, _, err := m.opt.Grid.List(ctx, cfg.Collective)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"path"
 	"runtime"
 	"slices"
 	"strings"
@@ -84,16 +86,36 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 		f.mu.Unlock()
 	}
 	f.prune(atDownload, func(key string, _ fileError) bool { return todo[key] })
-	keys := make([]string, 0, len(work))
-	for key := range work {
-		keys = append(keys, key)
+	// What else is taken depends on the patterns.
+	first := map[string][]head{}
+	for key, heads := range work {
+		if path.Base(key) == scan.IgnoreFile {
+			first[key] = heads
+			delete(work, key)
+		}
 	}
-	// In the order of the paths, a directory's files come together.
-	slices.Sort(keys)
-	f.setToLook(len(keys))
+	f.setToLook(len(first) + len(work))
+	if err := f.reconcileAll(ctx, disk, first); err != nil {
+		return err
+	}
+	ignored, passed := f.ignore.Look(disk), map[string]string{}
+	for key, heads := range work {
+		if ignored(key) {
+			passed[key] = heads[0].name
+			delete(work, key)
+			f.setLooked()
+		}
+	}
+	f.setPassed(passed)
+	return cmp.Or(f.reconcileAll(ctx, disk, work), unread)
+}
+
+// reconcileAll is reconcile for many paths.
+func (f *Folder) reconcileAll(ctx context.Context, disk fsys.FS, work map[string][]head) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, f.opt.Workers/3)) // how large a file is shows late
-	for _, key := range keys {
+	// In the order of the paths, a directory's files come together.
+	for _, key := range slices.Sorted(maps.Keys(work)) {
 		if gctx.Err() != nil {
 			break
 		}
@@ -102,8 +124,8 @@ func (f *Folder) pollOnce(ctx context.Context) error {
 			return f.reconcile(gctx, disk, key, work[key])
 		})
 	}
-	err = g.Wait()
-	return cmp.Or(ctx.Err(), err, unread)
+	err := g.Wait()
+	return cmp.Or(ctx.Err(), err)
 }
 
 // reconcile brings our version of a path and the given versions of others
@@ -177,7 +199,10 @@ func (x *fetched) get(ctx context.Context) (download.Staged, error) {
 		// What went wrong with it before may have cleared the staging area.
 		f, err := x.d.FS.OpenStaged(x.have.Name)
 		if err == nil {
-			return *x.have, f.Close()
+			now, serr := f.State()
+			if f.Close(); serr == nil && now.Kind == fsys.Regular {
+				return *x.have, nil
+			} // else it is a link already
 		}
 		x.drop()
 		x.have = nil
@@ -231,6 +256,9 @@ func (f *Folder) trusted(ctx context.Context, key string, h head) (snapshot.Snap
 	}
 	if err := checkRemotePath(s.Relpath); err != nil {
 		return s, err
+	}
+	if size, _ := remote.Size(s.Content); path.Base(key) == snapshot.DirectoryMark && size > 0 {
+		return s, fmt.Errorf("%w: a directory's mark with contents", snapshot.ErrFormat)
 	}
 	return s, f.checkAuthor(h, s)
 }
@@ -307,13 +335,49 @@ func (f *Folder) meetOnce(ctx context.Context, disk fsys.FS, key string, h head,
 	}
 	c.Waited = rec.Rival != nil && rec.Rival.Cap == h.cap && f.now().UnixNano()-rec.Rival.Since >= int64(f.opt.Grace)
 	act := conflict.Decide(c)
+	if hasEdits(line) {
+		// What gives way stays in the history: the line goes on top of theirs, and
+		// where theirs is the outcome, that ends it.
+		switch act {
+		case conflict.Adopt:
+			act = conflict.Rebase
+		case conflict.Take, conflict.Unite:
+			if err := f.endWith(ctx, key, rec, s, x); err != nil {
+				return false, err
+			}
+			return f.meetOnce(ctx, disk, key, h, s, x)
+		}
+	}
+	if act == conflict.Rebase || act == conflict.Conflict || act == conflict.Merge {
+		out, err := f.outvoted(ctx, key, rec, line, h.cap)
+		if err != nil {
+			return false, err
+		}
+		if out {
+			if bothEdits && !c.Equal {
+				err = f.conflictFile(ctx, key, rec, h, s, x)
+			}
+			return err == nil, err
+		}
+	}
 	f.log.Debug("versions meet", "path", fsys.Printable(key), "participant", h.name, "action", act.String())
 	switch act {
 	case conflict.Nothing:
 		return true, nil
 	case conflict.Take:
-		return f.take(ctx, key, rec, line, h, s, x)
+		return f.take(ctx, key, rec, line, h, s, x, nil)
+	case conflict.Unite:
+		v, err := f.united(ctx, key, rec, line, s)
+		if err != nil {
+			return false, err
+		}
+		return f.take(ctx, key, rec, line, h, s, x, v)
+	case conflict.Merge:
+		return true, f.merge(ctx, key, h.cap)
 	case conflict.Adopt:
+		if m := s.Form.Mode; m != snapshot.ModeUnknown && rec.Disk != nil && rec.Disk.Kind == fsys.Regular && disk.Modes() && rec.Disk.Exec != (m == snapshot.Executable) {
+			return f.take(ctx, key, rec, line, h, s, x, nil) // the bytes are the same, the mode is not
+		}
 		if err := x.d.Adopt(key, s); err != nil {
 			return false, err
 		}
@@ -329,7 +393,7 @@ func (f *Folder) meetOnce(ctx context.Context, disk fsys.FS, key string, h head,
 		if len(line) > 0 {
 			return true, f.rebase(ctx, key, h.cap)
 		}
-		return true, f.merge(key, h.cap)
+		return true, f.merge(ctx, key, h.cap)
 	}
 	// Await: theirs is kept beside ours meanwhile.
 	if rec.Rival == nil || rec.Rival.Cap != h.cap {
@@ -343,6 +407,38 @@ func (f *Folder) meetOnce(ctx context.Context, disk fsys.FS, key string, h head,
 		})
 	}
 	return false, nil
+}
+
+// hasEdits says whether a line has bytes that its last version does not have.
+func hasEdits(line []state.Stashed) bool {
+	for i, v := range line {
+		if i < len(line)-1 && !v.Deleted {
+			return true
+		}
+	}
+	return false
+}
+
+// endWith puts the bytes of their version in place, as the next of ours instead of the
+// delete that gives way to them.
+func (f *Folder) endWith(ctx context.Context, key string, rec state.File, s snapshot.Snapshot, x *fetched) error {
+	if err := x.d.Fits(key, rec); err != nil {
+		return err
+	}
+	st, err := x.get(ctx)
+	if err != nil {
+		return err
+	}
+	err = x.d.Put(key, st, state.Stashed{Key: key, Relpath: rec.Relpath, Size: st.State.Size, Sum: st.Sum, Content: s.Content,
+		Modified: s.Modified, Captured: f.now().Unix(), Form: s.Form})
+	if now, _, lerr := f.load(key); err == nil || lerr != nil || now.Move != nil {
+		x.have = nil // it is in place, or a journal names it
+	}
+	if err == nil {
+		f.touch()
+		poke(f.wakePush)
+	}
+	return err
 }
 
 func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashed, theirs remote.Cap, s snapshot.Snapshot) (conflict.Case, error) {
@@ -377,6 +473,9 @@ func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashe
 		case is(theirs, rec.Head):
 			c.Relation = conflict.Older
 		}
+		if err == nil && c.Relation == conflict.Unrelated {
+			err = f.forked(ctx, &c, rec, line)
+		}
 		return c, err
 	}
 	c.Ours = conflict.Version{Deleted: line[len(line)-1].Deleted}
@@ -392,7 +491,25 @@ func (f *Folder) caseOf(ctx context.Context, rec state.File, line []state.Stashe
 			c.Relation = conflict.Older
 		}
 	}
+	if err == nil && c.Relation == conflict.Unrelated {
+		err = f.forked(ctx, &c, rec, line)
+	}
 	return c, err
+}
+
+// forked finds out Case.Forked, for versions of which neither descends from the
+// other.
+func (f *Folder) forked(ctx context.Context, c *conflict.Case, rec state.File, line []state.Stashed) error {
+	below := ourParents(rec, line)
+	if !c.Pending {
+		var err error
+		if below, err = f.parents(ctx, rec.Head); err != nil {
+			return err
+		}
+	}
+	apart, err := f.notBelow(ctx, below, c.Theirs.Cap)
+	c.Forked = len(apart) > 0
+	return err
 }
 
 // equal compares the bytes of their version with ours.
@@ -400,16 +517,22 @@ func (f *Folder) equal(ctx context.Context, rec state.File, s snapshot.Snapshot,
 	if size, ok := remote.Size(s.Content); ok && rec.Disk != nil && size != rec.Disk.Size {
 		return false, nil
 	}
+	if rec.Disk != nil && rec.Disk.Kind != fsys.Mark && (rec.Disk.Kind == fsys.Symlink) != (s.Form.Kind == snapshot.Symlink) {
+		return false, nil
+	}
 	st, err := x.get(ctx)
 	return bytes.Equal(st.Sum, rec.Sum), err
 }
 
-func (f *Folder) take(ctx context.Context, key string, rec state.File, line []state.Stashed, h head, s snapshot.Snapshot, x *fetched) (bool, error) {
+func (f *Folder) take(ctx context.Context, key string, rec state.File, line []state.Stashed, h head, s snapshot.Snapshot, x *fetched, next *state.Stashed) (bool, error) {
 	var st download.Staged
 	if !s.Deleted() {
 		// Before the download, which may be large.
 		if err := x.d.Fits(key, rec); err != nil {
 			return false, err
+		}
+		if size, ok := remote.Size(s.Content); s.Form.Kind == snapshot.Symlink && (!ok || size > fsys.MaxTarget) {
+			return false, fsys.ErrTarget
 		}
 		var err error
 		if st, err = x.get(ctx); err != nil {
@@ -432,7 +555,11 @@ func (f *Folder) take(ctx context.Context, key string, rec state.File, line []st
 			return false, err
 		}
 	}
-	if err := x.d.Take(key, s, st); err != nil {
+	if next != nil {
+		next.Size, next.Sum = st.State.Size, st.Sum
+		defer poke(f.wakePush)
+	}
+	if err := x.d.TakeAnd(key, s, st, next); err != nil {
 		if now, _, lerr := f.load(key); lerr != nil || now.Move != nil {
 			// A journal that stands names it: the user's bytes may be in it now.
 			x.have = nil
@@ -443,6 +570,22 @@ func (f *Folder) take(ctx context.Context, key string, rec state.File, line []st
 	f.touch()
 	f.unsettle(key)
 	return true, f.tidyConflicts(x.d.FS, key)
+}
+
+// united gives the version that is to follow theirs, with its bytes, so that what
+// we published before a delete of ours stays in the history. nil: there are as many
+// merges as there may be.
+func (f *Folder) united(ctx context.Context, key string, rec state.File, line []state.Stashed, s snapshot.Snapshot) (*state.Stashed, error) {
+	ours, err := f.notBelow(ctx, ourParents(rec, line), s.Cap)
+	if err != nil {
+		return nil, err
+	}
+	parents, err := f.joined(ctx, key, []remote.Cap{s.Cap}, ours)
+	if err != nil || len(parents) < 2 {
+		return nil, err
+	}
+	return &state.Stashed{Key: key, Relpath: rec.Relpath, Parents: parents, Content: s.Content,
+		Modified: s.Modified, Captured: f.now().Unix(), Form: s.Form}, nil
 }
 
 // version gives a checked snapshot, from memory when it was read before.
@@ -465,7 +608,7 @@ func (f *Folder) version(ctx context.Context, c remote.Cap) (snapshot.Snapshot, 
 	}
 	if ok {
 		return snapshot.Snapshot{Cap: c, Content: k.Content, Metadata: snapshot.Metadata{Relpath: k.Relpath,
-			Author: snapshot.Author{Name: k.Author, Key: k.Key}, Modified: k.Modified, Parents: k.Parents}}, nil
+			Author: snapshot.Author{Name: k.Author, Key: k.Key}, Modified: k.Modified, Parents: k.Parents, Form: k.Form}}, nil
 	}
 	s, err := snapshot.Read(ctx, f.opt.Grid, c)
 	if err != nil {
@@ -476,7 +619,7 @@ func (f *Folder) version(ctx context.Context, c remote.Cap) (snapshot.Snapshot, 
 	}
 	return s, f.store.Update(func(tx *state.Tx) error {
 		return tx.PutKnown(c, state.Known{Relpath: s.Relpath, Author: s.Author.Name, Key: s.Author.Key,
-			Modified: s.Modified, Content: s.Content, Parents: s.Parents})
+			Modified: s.Modified, Content: s.Content, Parents: s.Parents, Form: s.Form})
 	})
 }
 

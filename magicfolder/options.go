@@ -1,6 +1,7 @@
 package magicfolder
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,14 +39,16 @@ type Options struct {
 	StatePath string
 	Clock     Clock
 	Logger    *slog.Logger
-	// Poll is how often the grid is asked for changes (5 s); after activity it
-	// is asked each second for a while.
+	// Poll is how often the grid is asked for changes (5 s), as a rule: pace.go.
 	Poll time.Duration
 	// Scan is how often the whole folder is looked at (60 s), beside file events.
 	Scan time.Duration
 	// Settle is how long a file must be left alone before it is captured
 	// (400 ms); negative: not at all.
 	Settle time.Duration
+	// Supersede is how soon after an edit the next one takes its place, as long as
+	// it has not been uploaded (5 s); negative: each captured version is published.
+	Supersede time.Duration
 	// Grace is how long another participant may take to resolve a conflict
 	// that both sides have published (3 polls).
 	Grace time.Duration
@@ -58,6 +61,10 @@ type Options struct {
 	// Workers is how many small files are transferred at once (24); of large ones
 	// it is a sixth. Storing a small file is waiting for servers and their disks.
 	Workers int
+	// Gather is called before a directory is made that must last: it may wait a few
+	// seconds for storage servers that are about to connect, so that not only the
+	// first ones hold it. May be nil.
+	Gather func(context.Context)
 	// OpenFS opens a folder's directory; fsys.Make and fsys.Open when nil.
 	OpenFS func(dir string) (fsys.FS, error)
 	// Fault, when set, may fail at a named step; tests crash folders there.
@@ -67,6 +74,9 @@ type Options struct {
 func (o Options) withDefaults() (Options, error) {
 	if o.Grid == nil || o.StatePath == "" {
 		return o, errors.New("magic folders need a grid and a state path")
+	}
+	if o.Gather == nil {
+		o.Gather = func(context.Context) {}
 	}
 	if o.Clock == nil {
 		o.Clock = SystemClock()
@@ -82,6 +92,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Settle == 0 {
 		o.Settle = 400 * time.Millisecond
+	}
+	if o.Supersede == 0 {
+		o.Supersede = 5 * time.Second
 	}
 	if o.Grace <= 0 {
 		o.Grace = 3 * o.Poll

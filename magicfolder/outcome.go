@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io/fs"
-	"time"
+	"slices"
 
-	"warren/magicfolder/download"
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/remote"
 	"warren/magicfolder/snapshot"
@@ -18,21 +16,20 @@ import (
 // now, and forgets those that the user has removed.
 func (f *Folder) tidyConflicts(disk fsys.FS, key string) error {
 	rec, _, err := f.load(key)
-	if err != nil || len(rec.Conflicts) == 0 {
+	if err != nil {
 		return err
 	}
 	d := f.downloader(disk)
-	var keep []state.Conflict
 	for _, c := range rec.Conflicts {
-		_, err := disk.Lstat(c.Path)
-		if errors.Is(err, fs.ErrNotExist) {
+		if _, err := disk.Lstat(c.Path); err == nil && !bytes.Equal(c.Sum, rec.Sum) {
 			continue
 		}
-		if err != nil || !bytes.Equal(c.Sum, rec.Sum) || !d.Remove(c.Path, c.Sum) {
-			keep = append(keep, c)
+		// One that cannot be removed now stays, and so does its record.
+		if _, err := d.RemoveConflict(key, c); errors.Is(err, errCrash) {
+			return err
 		}
 	}
-	return f.change(key, func(r *state.File) { r.Conflicts = keep })
+	return nil
 }
 
 func (f *Folder) change(key string, fn func(*state.File)) error {
@@ -84,14 +81,17 @@ func (f *Folder) rebase(ctx context.Context, key string, theirs remote.Cap) erro
 	if err != nil || len(line) == 0 {
 		return err
 	}
+	ours, err := f.notBelow(ctx, line[0].Parents, theirs)
+	if err != nil {
+		return err
+	}
 	parents := []remote.Cap{theirs}
-	for _, p := range line[0].Parents {
-		old, err := snapshot.IsAncestor(ctx, f.parents, p, theirs, f.deep)
-		if err != nil {
+	if len(ours) > 0 {
+		if parents, err = f.joined(ctx, key, ours, parents); err != nil {
 			return err
 		}
-		if !old {
-			parents = append(parents, p)
+		if slices.Equal(parents, ours) {
+			return nil // outvoted
 		}
 	}
 	err = f.store.Update(func(tx *state.Tx) error {
@@ -120,26 +120,23 @@ func (f *Folder) rebase(ctx context.Context, key string, theirs remote.Cap) erro
 	return err
 }
 
-// merge stashes a version with our bytes that descends from both.
-func (f *Folder) merge(key string, theirs remote.Cap) error {
-	now := f.now()
-	err := f.store.Update(func(tx *state.Tx) error {
-		rec, _, err := tx.File(key)
-		if err != nil {
-			return err
+// notBelow gives those of ours that none of theirs descends from.
+func (f *Folder) notBelow(ctx context.Context, ours []remote.Cap, theirs ...remote.Cap) ([]remote.Cap, error) {
+	var out []remote.Cap
+	for _, p := range ours {
+		old := false
+		for _, c := range theirs {
+			var err error
+			if old, err = snapshot.IsAncestor(ctx, f.parents, p, c, f.deep); err != nil {
+				return nil, err
+			}
+			if old {
+				break
+			}
 		}
-		if rec.Disk == nil {
-			return download.ErrEdited
+		if !old {
+			out = append(out, p)
 		}
-		rec.Rival = nil
-		if _, err := tx.Stash(state.Stashed{Key: key, Relpath: rec.Relpath, Parents: []remote.Cap{rec.Head, theirs},
-			Size: rec.Disk.Size, Sum: rec.Sum, Content: rec.Content,
-			Modified: time.Unix(0, rec.Disk.Modified).Unix(), Captured: now.Unix()}); err != nil {
-			return err
-		}
-		return tx.PutFile(key, rec)
-	})
-	f.touch()
-	poke(f.wakePush)
-	return err
+	}
+	return out, nil
 }

@@ -3,7 +3,6 @@ package magicfolder
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,6 +10,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"warren/magicfolder/card"
 	"warren/magicfolder/remote"
 	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
@@ -26,6 +26,7 @@ type peer struct {
 	heads   map[string]remote.Cap // by key
 	todo    map[string]bool       // keys whose head was not dealt with yet
 	err     error
+	card    *card.Card // what it says of itself, if it runs our program
 }
 
 // head is another participant's version of a file.
@@ -44,19 +45,19 @@ const (
 
 var errTooLarge = errors.New("its directory is too large")
 
-// refresh reads the Collective and every Personal directory that has changed.
-// It returns an error when the Collective cannot be read; a participant whose
+// read reads the Collective and every Personal directory that has changed, see
+// refresh. It returns an error when the Collective cannot be read; a participant whose
 // directory cannot be read keeps its last known heads and an error. It writes
 // nothing: a newcomer gets the files while its own entry still waits.
-func (f *Folder) refresh(ctx context.Context) error {
+func (f *Folder) read(ctx context.Context) error {
 	f.freshMu.Lock()
 	defer f.freshMu.Unlock()
-	v, err := f.opt.Grid.Version(ctx, f.config().Collective)
-	if err != nil {
+	asked := f.askVersions(ctx)
+	if err := asked[f.config().Collective].Err; err != nil {
 		return fmt.Errorf("asking for the Collective: %w", err)
 	}
 	f.mu.Lock()
-	fresh := f.collective != "" && f.collective == v
+	fresh := f.collective != "" && f.collective == asked[f.cfg.Collective].Version
 	f.mu.Unlock()
 	if !fresh {
 		if _, err := f.readCollective(ctx); err != nil {
@@ -67,7 +68,7 @@ func (f *Folder) refresh(ctx context.Context) error {
 	g.SetLimit(f.opt.Workers)
 	for _, p := range f.allPeers() {
 		g.Go(func() error {
-			err := f.readPeer(gctx, p)
+			err := f.readPeer(gctx, p, asked)
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -78,6 +79,31 @@ func (f *Folder) refresh(ctx context.Context) error {
 		})
 	}
 	return g.Wait()
+}
+
+// askVersions asks in one go for the version of every directory that a poll looks at:
+// the Collective, the others' directories as far as they are known, and ours.
+func (f *Folder) askVersions(ctx context.Context) map[remote.Cap]Asked {
+	cfg := f.config()
+	dirs := []remote.Cap{cfg.Collective}
+	for _, p := range f.allPeers() {
+		if p.mutable {
+			dirs = append(dirs, p.dir)
+		}
+	}
+	if cfg.Personal != "" {
+		dirs = append(dirs, cfg.Personal)
+	}
+	asked := make(map[remote.Cap]Asked, len(dirs))
+	began := f.now()
+	for i, a := range f.opt.Grid.Versions(ctx, dirs) {
+		asked[dirs[i]] = a
+	}
+	f.asked(f.now().Sub(began))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.personalNow = asked[cfg.Personal]
+	return asked
 }
 
 // enrol makes us a participant, or one again.
@@ -92,7 +118,7 @@ func (f *Folder) enrol(ctx context.Context) error {
 // is held.
 func (f *Folder) enter(ctx context.Context) error {
 	f.mu.Lock()
-	inside := f.cfg.Enrolled && (f.ownName || f.collective == "")
+	inside := f.cfg.Membership.ReadOnly || f.cfg.Enrolled && (f.ownName || f.collective == "")
 	f.mu.Unlock()
 	if inside {
 		return nil
@@ -106,18 +132,24 @@ func (f *Folder) enter(ctx context.Context) error {
 			return fmt.Errorf("waiting to enter the folder: %w", err)
 		}
 		f.mu.Lock()
-		cfg, inside := f.cfg, f.ownName
+		cfg, inside, former := f.cfg, f.ownName, f.men.former
 		f.mu.Unlock()
 		if inside {
 			return nil
 		}
 		if !f.opt.Grid.Writable(cfg.Collective) {
-			const why = "we are not in the folder's Collective and cannot write to it"
-			f.alarm("enrol", why)
 			if cfg.Enrolled {
+				f.alarm("enrol", "we are not in the folder's Collective any more and cannot write to it")
 				return nil
 			}
-			return errors.New(why)
+			return errors.New("the folder's admin has not entered us yet")
+		}
+		if former != "" {
+			// Ours, and it names the directory that we had before.
+			if err := f.opt.Grid.Update(ctx, cfg.Collective, []Change{{Entry: Entry{Name: former, Read: cfg.Readcap}}}); err != nil {
+				return fmt.Errorf("entering the Collective anew: %w", err)
+			}
+			continue
 		}
 		name := freeName(cfg.Author, func(n string) bool { return names[n] })
 		err = f.opt.Grid.Update(ctx, cfg.Collective, []Change{{
@@ -136,17 +168,12 @@ func (f *Folder) settleIn(ctx context.Context) error {
 	if cfg.Personal != "" {
 		return nil
 	}
-	var err error
-	if cfg.Personal, cfg.Readcap, err = makePersonal(ctx, f.opt.Grid); err != nil {
+	f.opt.Gather(ctx)
+	write, read, err := f.makePersonal(ctx)
+	if err != nil {
 		return err
 	}
-	if err := f.db.Put(cfg); err != nil {
-		return err
-	}
-	f.mu.Lock()
-	f.cfg = cfg
-	f.mu.Unlock()
-	return nil
+	return f.amend(func(cfg *state.Folder) { cfg.Personal, cfg.Readcap = write, read })
 }
 
 func (f *Folder) allPeers() []*peer {
@@ -214,6 +241,7 @@ func (f *Folder) takeCollective(entries []Entry) string {
 	own := ""
 	found := map[string]bool{}
 	f.clearAlarms("name:")
+	f.men.seats, f.men.former, f.men.seatedAt = nil, "", false
 	if len(entries) > maxEntries {
 		entries = entries[:maxEntries]
 	}
@@ -235,6 +263,13 @@ func (f *Folder) takeCollective(entries []Entry) string {
 		// Before anything else: an entry of ours under a bad name is somebody's trap.
 		if err := foreignName(e.Name); err != nil {
 			f.raise("name:"+e.Name, fmt.Sprintf("participant %q is ignored: %v", e.Name, err))
+			continue
+		}
+		switch f.seat(e, dir) {
+		case isSelf:
+			own = snapshot.Key(e.Name)
+			continue
+		case isFormer:
 			continue
 		}
 		if cfg.Readcap != "" && dir == cfg.Readcap {
@@ -273,11 +308,7 @@ func (f *Folder) takeCollective(entries []Entry) string {
 func (f *Folder) enrolledAs(own string, v Version) error {
 	f.mu.Lock()
 	f.collective, f.ownName = v, own != ""
-	cfg := f.cfg
-	changed := own != "" && (cfg.Author != own || !cfg.Enrolled)
-	if changed {
-		cfg.Author, cfg.Enrolled = own, true
-	}
+	changed := own != "" && (f.cfg.Author != own || !f.cfg.Enrolled)
 	f.mu.Unlock()
 	if own != "" {
 		f.dropAlarm("enrol")
@@ -285,27 +316,23 @@ func (f *Folder) enrolledAs(own string, v Version) error {
 	if !changed {
 		return nil
 	}
-	if err := f.db.Put(cfg); err != nil {
+	if err := f.amend(func(cfg *state.Folder) { cfg.Author, cfg.Enrolled = own, true }); err != nil {
 		return err
 	}
-	f.mu.Lock()
-	f.cfg = cfg
-	f.mu.Unlock()
 	f.log.Info("we are a participant", "name", own)
-	return f.pin("name:"+own, state.Pin{Key: f.key.Public().(ed25519.PublicKey), Own: true})
+	return f.setKey(own, f.AuthorKey(), true)
 }
 
-// readPeer reads a participant's directory when its version has changed.
-func (f *Folder) readPeer(ctx context.Context, p *peer) error {
+// readPeer reads a participant's directory when it is new or its version has changed.
+func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Asked) error {
 	if !p.mutable && p.read {
 		return nil
 	}
-	if p.mutable {
-		v, err := f.opt.Grid.Version(ctx, p.dir)
-		if err != nil {
-			return err
+	if a, ok := asked[p.dir]; ok {
+		if a.Err != nil {
+			return a.Err
 		}
-		if p.read && v == p.version {
+		if p.read && a.Version == p.version {
 			return nil
 		}
 	}
@@ -317,8 +344,12 @@ func (f *Folder) readPeer(ctx context.Context, p *peer) error {
 		return err
 	}
 	heads := map[string]remote.Cap{}
+	own, err := f.readCard(p, entries)
+	if err != nil {
+		return err
+	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
+	p.card = own
 	f.clearAlarms("entry:" + p.name + ":")
 	if len(entries) > maxEntries {
 		f.raise("entry:"+p.name+":", fmt.Sprintf("participant %q has too many files", p.name))
@@ -340,6 +371,17 @@ func (f *Folder) readPeer(ctx context.Context, p *peer) error {
 			continue
 		}
 		heads[snapshot.Key(relpath)] = e.Read
+	}
+	f.mu.Unlock()
+	back, err := f.keepNewest(ctx, p, heads)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.clearAlarms("back:" + p.name + ":")
+	for key, message := range back {
+		f.raise("back:"+p.name+":"+key, message)
 	}
 	for key, c := range heads {
 		if p.heads[key] != c {
@@ -396,18 +438,22 @@ func (f *Folder) checkAuthor(h head, s snapshot.Snapshot) error {
 	if inCollective {
 		slot = "name:" + name
 	}
-	proven := false
+	proven, changed := false, false
 	err := f.store.Update(func(tx *state.Tx) error {
-		proven = false
+		proven, changed = false, false
 		have, ok, err := tx.Pin(slot)
 		switch {
 		case err != nil:
 			return err
+		case ok && signedBefore(have, s.Author.Key):
+			return nil
 		case ok && have.Own && !bytes.Equal(have.Key, s.Author.Key):
+			changed = own
 			return errForged
 		case own && !have.Own:
 			proven = true
-			return tx.PutPin(slot, state.Pin{Key: s.Author.Key, Own: true})
+			have.Key, have.Own = s.Author.Key, true
+			return tx.PutPin(slot, have)
 		case ok && bytes.Equal(have.Key, s.Author.Key):
 			return nil
 		case ok:
@@ -419,6 +465,9 @@ func (f *Folder) checkAuthor(h head, s snapshot.Snapshot) error {
 	})
 	if err == nil && proven {
 		f.lookAtAll()
+	}
+	if changed {
+		f.keyChanged(h.name, s.Author.Key)
 	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,6 +31,12 @@ func (f *Folder) publish(ctx context.Context) error {
 	f.linkMu.Lock()
 	defer f.linkMu.Unlock()
 	if err := f.enter(ctx); err != nil {
+		return err
+	}
+	if f.config().Membership.ReadOnly {
+		return nil
+	}
+	if err := f.attend(ctx); err != nil {
 		return err
 	}
 	links, err := f.links()
@@ -116,12 +123,22 @@ func (f *Folder) links() ([]link, error) {
 		if err != nil {
 			return err
 		}
-		return tx.Files(func(key string, rec state.File) error {
+		keys, err := tx.Unlinked()
+		if err != nil {
+			return err
+		}
+		keys = slices.AppendSeq(keys, maps.Keys(lines))
+		slices.Sort(keys)
+		for _, key := range slices.Compact(keys) {
+			rec, _, err := tx.File(key)
+			if err != nil {
+				return err
+			}
 			if l, ok := linkFrom(key, rec, lines[key]); ok {
 				out = append(out, l)
 			}
-			return nil
-		})
+		}
+		return nil
 	})
 	return out, err
 }
@@ -202,7 +219,10 @@ func (f *Folder) isNewest(ctx context.Context, l link) (bool, error) {
 			var c conflict.Case
 			c, err = f.caseOf(ctx, rec, line, h.cap, s)
 			if err == nil && c.Relation != conflict.Older && c.Relation != conflict.Same {
-				return false, nil
+				var out bool
+				if out, err = f.outvoted(ctx, l.key, rec, line, h.cap); err == nil && !out {
+					return false, nil
+				}
 			}
 		}
 		if ctx.Err() != nil {
@@ -296,13 +316,13 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 	if cfg.Personal == "" {
 		return nil // not made yet: nothing to compare with
 	}
-	v, err := f.opt.Grid.Version(ctx, cfg.Personal)
-	if err != nil {
-		return fmt.Errorf("asking for our directory: %w", err)
-	}
 	f.mu.Lock()
-	same := f.personal != "" && f.personal == v
+	now := f.personalNow // as the poll just asked
+	same := f.personal != "" && f.personal == now.Version
 	f.mu.Unlock()
+	if now.Err != nil {
+		return fmt.Errorf("asking for our directory: %w", now.Err)
+	}
 	if same {
 		return nil
 	}
@@ -314,7 +334,7 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 	model := false
 	for _, e := range entries {
 		if e.Name == snapshot.MetadataName {
-			model = true
+			model = f.cardStands(e)
 			continue
 		}
 		if relpath, err := snapshot.Unmangle(e.Name); err == nil {
@@ -322,7 +342,7 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 		}
 	}
 	if !model {
-		if err := writeModel(ctx, f.opt.Grid, cfg.Personal); err != nil {
+		if err := f.writeCard(ctx, cfg.Personal); err != nil {
 			return err
 		}
 	}
@@ -369,12 +389,13 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 	return nil
 }
 
-func writeModel(ctx context.Context, g Grid, dir Cap) error {
+// writeModel makes the @metadata entry, with a card where there is one.
+func writeModel(ctx context.Context, g Grid, dir Cap, card json.RawMessage) error {
 	file, err := g.PutFile(ctx, strings.NewReader(snapshot.DirectoryMetadata), int64(len(snapshot.DirectoryMetadata)))
 	if err != nil {
 		return err
 	}
-	return g.Update(ctx, dir, []Change{{Entry: Entry{Name: snapshot.MetadataName, Read: file}}})
+	return g.Update(ctx, dir, []Change{{Entry: Entry{Name: snapshot.MetadataName, Read: file, Metadata: card}}})
 }
 
 // modelOne says whether a directory's @metadata names the version that we know.

@@ -46,6 +46,13 @@ func (m *Manager) Roots() []Root {
 			out = append(out, Root{Name: cfg.Name + "/" + cfg.Author, Cap: cfg.Personal, Kind: PersonalRoot})
 		}
 		out = append(out, Root{Name: cfg.Name, Cap: cfg.Collective, Kind: CollectiveRoot})
+		if cfg.Membership.Next != "" {
+			out = append(out, Root{Name: cfg.Name + "/" + cfg.Author, Cap: cfg.Membership.Next, Kind: PersonalRoot})
+		}
+		for _, c := range cfg.Membership.Past {
+			// Who was away since then finds there where we are.
+			out = append(out, Root{Name: cfg.Name + "/" + cfg.Author + ", before", Cap: c})
+		}
 	}
 	return out
 }

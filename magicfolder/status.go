@@ -41,7 +41,10 @@ type Status struct {
 	State       string    `json:"state"`
 	Reason      string    `json:"reason,omitempty"`
 	Running     bool      `json:"running"`
-	LastPoll    time.Time `json:"last_poll,omitzero"` // the last that succeeded
+	AdminOnly   bool      `json:"admin_only,omitempty"` // only the admin enters newcomers
+	ReadOnly    bool      `json:"read_only,omitempty"`  // nothing that is written here is shared
+	NotShared   int       `json:"not_shared,omitempty"` // files written here that are not, for that reason
+	LastPoll    time.Time `json:"last_poll,omitzero"`   // the last that succeeded
 	LastScan    time.Time `json:"last_scan,omitzero"`
 	Files       int       `json:"files"` // at the last full scan
 	Bytes       int64     `json:"bytes"`
@@ -102,9 +105,12 @@ const (
 // statusState is guarded by Folder.mu.
 type statusState struct {
 	lastPoll, lastScan, active time.Time
+	every                      time.Duration // how long a pause between polls may be
+	asking                     time.Duration // how long it takes to ask for the versions, of late
 	pollErr, waiting, disk     error
 	watch                      error
 	scanned                    bool
+	scanTook                   time.Duration // of the whole folder, without capturing
 	files                      int
 	bytes                      int64
 	toLook                     int
@@ -113,6 +119,7 @@ type statusState struct {
 	errors                     map[string]fileError // by key
 	problems, notes            map[string]string
 	alarms                     map[string]string
+	passed                     map[string]string // ignored versions of others: by key, whose
 }
 
 func newStatusState() statusState {
@@ -177,6 +184,25 @@ func (f *Folder) setToLook(n int) {
 	f.stat.toLook = n
 }
 
+func (f *Folder) setPassed(passed map[string]string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stat.passed = passed
+}
+
+// passedNotes says what of the others' is not taken; no more than a page of it.
+func passedNotes(passed map[string]string) (notes []FileStatus) {
+	const page = 50
+	keys := slices.Sorted(maps.Keys(passed))
+	for i, key := range keys {
+		if i == page {
+			return append(notes, FileStatus{Path: scan.IgnoreFile, Message: fmt.Sprintf("%d more files of others are not taken", len(keys)-page)})
+		}
+		notes = append(notes, FileStatus{Path: fsys.Printable(key), Message: fmt.Sprintf("ignored here: the version of %q is not taken", fsys.Printable(passed[key]))})
+	}
+	return notes
+}
+
 func (f *Folder) setLooked() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -192,6 +218,9 @@ func (f *Folder) setDisk(err error) {
 func (f *Folder) setWatch(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if err != nil && f.stat.watch == nil {
+		poke(f.wakeScan) // the next one may be far off
+	}
 	f.stat.watch = err
 }
 
@@ -287,10 +316,11 @@ func (f *Folder) clearFileError(key string) {
 	delete(f.stat.errors, key)
 }
 
-func (f *Folder) noteScan(res scan.Result, whole bool) {
+func (f *Folder) noteScan(res scan.Result, took time.Duration, whole bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if whole {
+		f.stat.scanTook = took
 		f.stat.lastScan, f.stat.scanned = f.now(), true
 		f.stat.files, f.stat.bytes = res.Files, res.Bytes
 		f.stat.problems, f.stat.notes = res.Problems, res.Notes
@@ -310,6 +340,7 @@ func (f *Folder) Status() Status {
 		Changing: len(f.recheck), Sent: f.stat.sent, Received: f.stat.received,
 		Conflicts: []ConflictStatus{}, Errors: []FileStatus{}, Notes: []FileStatus{}, Alarms: []string{},
 	}
+	st.AdminOnly, st.ReadOnly = f.cfg.Membership.AdminOnly, f.cfg.Membership.ReadOnly
 	s := f.stat
 	for _, e := range s.errors {
 		st.Errors = append(st.Errors, FileStatus{fsys.Printable(e.path), fsys.Printable(e.message), e.since})
@@ -320,6 +351,7 @@ func (f *Folder) Status() Status {
 	for p, why := range s.notes {
 		st.Notes = append(st.Notes, FileStatus{Path: fsys.Printable(p), Message: why})
 	}
+	st.Notes = append(st.Notes, passedNotes(s.passed)...)
 	st.Alarms = slices.AppendSeq(st.Alarms, maps.Values(s.alarms))
 	enrolled := f.cfg.Enrolled
 	if enrolled {
@@ -337,7 +369,9 @@ func (f *Folder) Status() Status {
 		}
 		st.Participants = append(st.Participants, ps)
 		for key := range p.todo {
-			todo[key] = p.heads[key]
+			if _, ignored := s.passed[key]; !ignored {
+				todo[key] = p.heads[key]
+			}
 		}
 	}
 	disk := f.disk
@@ -403,6 +437,9 @@ func (f *Folder) Status() Status {
 		slices.SortFunc(list, func(a, b FileStatus) int { return strings.Compare(a.Path, b.Path) })
 	}
 	slices.SortFunc(st.Participants, func(a, b ParticipantStatus) int { return strings.Compare(a.Name, b.Name) })
+	if st.ReadOnly {
+		st.NotShared, st.ToUpload, st.ToLink = st.ToUpload.Files, Count{}, 0
+	}
 	left := st.ToUpload.Files + st.ToDownload.Files + st.ToLink + st.Changing - stuck
 	if !enrolled {
 		left++ // to enter the folder
@@ -428,7 +465,7 @@ func (f *Folder) summary(st Status, s statusState, now time.Time, left int, err 
 		return StateStopped, ""
 	case s.lastPoll.IsZero() || !s.scanned:
 		return StateStarting, ""
-	case now.Sub(s.lastPoll) > max(3*f.opt.Poll, 30*time.Second) && left == 0:
+	case now.Sub(s.lastPoll) > max(3*f.opt.Poll, s.every+2*s.asking+10*time.Second, 30*time.Second) && left == 0:
 		return StateOffline, "no answer from the grid for a while"
 	case left > 0:
 		return StateSyncing, ""
@@ -436,6 +473,8 @@ func (f *Folder) summary(st Status, s statusState, now time.Time, left int, err 
 		return StateProblem, fmt.Sprintf("%d files cannot be synced", len(st.Errors))
 	case s.watch != nil:
 		return StateCurrent, scan.ErrWatch.Error()
+	case st.NotShared > 0:
+		return StateCurrent, fmt.Sprintf("we only read: %d changed here stay here", st.NotShared)
 	}
 	return StateCurrent, ""
 }

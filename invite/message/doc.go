@@ -13,7 +13,8 @@
 //	                                             --join of 1.20 writes strings as b'2'
 //	    hide-ip                                  present: use nothing but Tor
 //	    warren-v1                                ours, which Tahoe and Gridsync ignore:
-//	        invite, grid, folder, writecap, participant, tor, mailbox
+//	        invite, grid, folder, writecap, participant, tor, mailbox,
+//	        members {keys, admin, board, generation}: see FolderOurs
 //
 // and when both abilities hold warren-v1:
 //
@@ -26,6 +27,9 @@
 // the names of Tahoe's documents; settings as JSON inside a JSON string
 // (Gridsync); settings inside {"offer": {"message": ".."}} (senders of before
 // the abilities), which are answered by {"answer": {"message_ack": "ok"}}.
+//
+// The second application, FolderAppID, is magic-folder's own, for people who are
+// on one grid already: folder.go.
 //
 // What is received comes from a stranger until proven otherwise, and would reach
 // a config file, a disk and a terminal. So every field is checked by type,

@@ -142,9 +142,8 @@ func (r *Refusal) Unwrap() error { return ErrRefused }
 // maxReason bounds a refusal's text.
 const maxReason = 200
 
-// EncodeRefusal tells the other side why it ends. What cannot be shown is left
-// out of the reason.
-func EncodeRefusal(reason string) []byte {
+// cleanReason is a reason without what cannot be shown, and not too long.
+func cleanReason(reason string) string {
 	var clean []rune
 	for _, r := range reason {
 		if checkText("", "x"+string(r)+"x", 12) != nil {
@@ -159,6 +158,13 @@ func EncodeRefusal(reason string) []byte {
 	if text == "" {
 		text = "no reason given"
 	}
+	return text
+}
+
+// EncodeRefusal tells the other side why it ends. What cannot be shown is left
+// out of the reason.
+func EncodeRefusal(reason string) []byte {
+	text := cleanReason(reason)
 	b, err := json.Marshal(map[string]any{keyOurs: map[string]string{"refused": text}})
 	if err != nil {
 		return []byte(`{"warren-v1": {"refused": "no reason given"}}`)

@@ -26,7 +26,7 @@ func sample(t testing.TB) Settings {
 	return Settings{
 		Nickname: "Our Grid", Introducer: f, Encoding: Encoding{3, 4, 5},
 		Ours: &Ours{Invite: "k3-9", Grid: "Our Grid", Folder: "Müsli photos", Writecap: writecap(), Participant: "bob",
-			Tor: TorNeeded, Mailbox: "ws://vww6ybal4bd7szmgncyruucpgfkqahzddi37ktceo3ah7ngmcopnpyyd.onion/v1"},
+			Tor: TorNeeded, Mailbox: "ws://vww6ybal4bd7szmgncyruucpgfkqahzddi37ktceo3ah7ngmcopnpyyd.onion/v1", Members: members()},
 	}
 }
 

@@ -61,7 +61,8 @@ type Ours struct {
 	Writecap    caps.Cap // the Collective's writecap; nil without a folder
 	Participant string   // the name that the newcomer shall carry in the folder
 	Tor         Tor
-	Mailbox     string // where later invites may be found, may be empty
+	Mailbox     string      // where later invites may be found, may be empty
+	Members     *FolderOurs // of the folder, without a writecap; may be nil
 }
 
 // Field names of the settings.
@@ -135,6 +136,9 @@ func (s Settings) encode() ([]byte, error) {
 		}
 		if o.Mailbox != "" {
 			ours["mailbox"] = o.Mailbox
+		}
+		if o.Members != nil {
+			ours["members"] = o.Members.encode()
 		}
 		m[keyOurs] = ours
 	}
@@ -304,6 +308,11 @@ func parseOurs(raw json.RawMessage) (*Ours, error) {
 		}
 		if code.CheckMailbox(o.Mailbox) != nil {
 			return nil, bad("mailbox", ErrForm)
+		}
+	}
+	if present(m, "members") {
+		if o.Members, err = parseFolderOurs(m["members"], nil); err != nil {
+			return nil, err
 		}
 	}
 	return &o, nil

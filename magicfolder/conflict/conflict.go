@@ -6,6 +6,9 @@
 //     ours replaces it.
 //   - Edit beats delete.
 //   - Versions with equal contents never conflict: one of them is adopted.
+//   - What one of us published stays in the history: where a version gives way
+//     that descends from one which the other does not know, the outcome descends
+//     from both.
 //   - What nobody has seen of ours yet moves on top of theirs, because
 //     magic-folder 24.3 never leaves a conflict that it has once seen. Our bytes
 //     stay in place and theirs go to a conflict file.
@@ -48,6 +51,8 @@ type Case struct {
 	Relation Relation
 	// Equal: both versions have the same bytes.
 	Equal bool
+	// Forked: ours descends from a version that theirs does not descend from.
+	Forked bool
 	// Waited: this same meeting of versions was seen long enough ago.
 	Waited bool
 }
@@ -71,10 +76,15 @@ const (
 	Conflict
 	// Await: the other side is to act; look again later.
 	Await
+	// Unite: Take, and then publish their bytes as a version that descends from both.
+	Unite
+	// Merge: our bytes, which are theirs, are published as a version that descends
+	// from both.
+	Merge
 )
 
 func (a Action) String() string {
-	return [...]string{"nothing", "take", "adopt", "rebase", "conflict", "await"}[a]
+	return [...]string{"nothing", "take", "adopt", "rebase", "conflict", "await", "unite", "merge"}[a]
 }
 
 // Decide says what to do. It is total: each Case has an Action.
@@ -91,6 +101,9 @@ func Decide(c Case) Action {
 	}
 	// Two lines of descent from here on.
 	if c.Ours.Deleted && !c.Theirs.Deleted {
+		if c.Forked {
+			return Unite
+		}
 		return Take
 	}
 	if c.Theirs.Deleted && !c.Ours.Deleted {
@@ -100,10 +113,15 @@ func Decide(c Case) Action {
 		return Nothing
 	}
 	if c.Ours.Deleted || c.Equal {
-		if c.Pending || c.Waited || c.Theirs.Cap < c.Ours.Cap {
+		switch {
+		case !c.Pending && !c.Waited && c.Theirs.Cap >= c.Ours.Cap:
+			return Await
+		case !c.Forked:
 			return Adopt
+		case c.Pending:
+			return Rebase
 		}
-		return Await
+		return Merge
 	}
 	if c.Pending || c.Waited || (c.Mine && c.Ours.Cap < c.Theirs.Cap) {
 		return Conflict

@@ -123,11 +123,11 @@ func (d *Downloader) Unchanged(rec state.File) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	if it.Kind == fsys.Dir && rec.Disk == nil {
-		// A directory took a deleted file's name.
+	if (it.Kind == fsys.Dir || it.Kind == fsys.Mark) && rec.Disk == nil {
+		// A directory took a deleted file's name; or it is there for what is in it.
 		return true, nil
 	}
-	if it.Kind != fsys.Regular {
+	if !it.Kind.Synced() {
 		return false, ErrBlocked
 	}
 	if rec.Disk == nil {
@@ -136,11 +136,17 @@ func (d *Downloader) Unchanged(rec state.File) (bool, error) {
 	return d.holds(it.State, *rec.Disk, rec.Sum, func() (fsys.File, error) { return d.FS.Open(rec.Relpath) })
 }
 
+// Holds says whether the file at path has the bytes of this SHA-256.
+func (d *Downloader) Holds(p string, want []byte) (bool, error) {
+	got, err := sum(d.FS.Open(p))
+	return bytes.Equal(got, want), err
+}
+
 func (d *Downloader) holds(now, want fsys.State, wantSum []byte, open func() (fsys.File, error)) (bool, error) {
 	if now == want {
 		return true, nil
 	}
-	if now.Size != want.Size {
+	if now.Size != want.Size || now.Kind != want.Kind || now.Exec != want.Exec {
 		return false, nil
 	}
 	got, err := sum(open())
@@ -151,11 +157,13 @@ func (d *Downloader) holds(now, want fsys.State, wantSum []byte, open func() (fs
 // delete. Captured versions of ours must be none, or deletes that give way: they
 // are dropped. On ErrEdited nothing has changed.
 func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error {
-	var rec state.File
-	err := d.Store.View(func(tx *state.Tx) (err error) {
-		rec, _, err = tx.File(key)
-		return err
-	})
+	return d.TakeAnd(key, s, staged, nil)
+}
+
+// TakeAnd is Take; in the same step a version of ours that is to come after s is
+// stashed, unless v is nil.
+func (d *Downloader) TakeAnd(key string, s snapshot.Snapshot, staged Staged, v *state.Stashed) error {
+	rec, err := d.load(key)
 	if err != nil {
 		return err
 	}
@@ -169,19 +177,151 @@ func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error 
 		return err
 	}
 	if s.Deleted() && rec.Disk == nil {
-		return d.adopt(key, rec, s, nil, nil)
+		return d.adopt(key, rec, s, nil, nil, v)
 	}
-	move := state.Move{Cap: s.Cap, Content: s.Content, Old: rec.Disk, OldSum: rec.Sum}
+	move := state.Move{Cap: s.Cap, Content: s.Content, Old: rec.Disk, OldSum: rec.Sum, Stash: v, Form: s.Form.After(rec.Form)}
+	if !s.Deleted() {
+		if err := d.dress(rec, move.Form, &staged); err != nil {
+			return err
+		}
+	}
 	if s.Deleted() {
 		move.Staged = rand.Text()
 	} else {
 		move.Staged, move.New, move.Sum = staged.Name, staged.State, staged.Sum
 	}
+	if err := d.place(key, rec, move, "download"); err != nil {
+		return err
+	}
+	rec.Move = nil
+	if s.Deleted() {
+		err = d.adopt(key, rec, s, nil, nil, v)
+	} else {
+		err = d.adopt(key, rec, s, &move.New, move.Sum, v)
+	}
+	return d.placed(move, "download", err)
+}
+
+// Put makes staged the bytes on disk and stashes v, which says the same, as a
+// version of ours. Parents of v count while nothing else is in the stash. On
+// ErrEdited nothing has changed.
+func (d *Downloader) Put(key string, staged Staged, v state.Stashed) error {
+	rec, err := d.load(key)
+	if err != nil {
+		return err
+	}
+	if rec.Move != nil {
+		return d.finish(key, rec)
+	}
+	if err := d.expected(key, rec); err != nil {
+		return err
+	}
+	if err := d.dress(rec, v.Form, &staged); err != nil {
+		return err
+	}
+	move := state.Move{Staged: staged.Name, New: staged.State, Sum: staged.Sum, Old: rec.Disk, OldSum: rec.Sum, Stash: &v, Form: v.Form}
+	if err := d.place(key, rec, move, "put"); err != nil {
+		return err
+	}
+	err = d.Store.Update(func(tx *state.Tx) error {
+		rec, _, err := tx.File(key)
+		if err != nil {
+			return err
+		}
+		rec.Disk, rec.Sum, rec.Move, rec.Form = &move.New, move.Sum, nil, move.Form
+		if err := enqueue(tx, v); err != nil {
+			return err
+		}
+		return tx.PutFile(key, rec)
+	})
+	return d.placed(move, "put", err)
+}
+
+// dress makes a staged file what it is to be at its path.
+func (d *Downloader) dress(rec state.File, form snapshot.Form, staged *Staged) error {
+	kind, exec := fsys.Regular, (*bool)(nil)
+	switch {
+	case path.Base(rec.Relpath) == snapshot.DirectoryMark:
+		kind = fsys.Mark
+	case form.Kind == snapshot.Symlink:
+		kind = fsys.Symlink
+	case form.Mode != snapshot.ModeUnknown:
+		x := form.Mode == snapshot.Executable
+		exec = &x
+	}
+	st, err := d.FS.Dress(staged.Name, rec.Relpath, kind, exec)
+	if err != nil {
+		return err
+	}
+	staged.State = st
+	return nil
+}
+
+// take is FS.Take, and removes the directories that this left empty and that
+// nobody made for their own sake.
+func (d *Downloader) take(p, staged string) error {
+	if err := d.FS.Take(p, staged); err != nil {
+		return err
+	}
+	dir := path.Dir(p)
+	if path.Base(p) == snapshot.DirectoryMark {
+		dir = path.Dir(dir) // it itself is gone, or is not empty
+	}
+	return d.prune(dir)
+}
+
+// prune looks and removes in one transaction, so that no mark is recorded between.
+func (d *Downloader) prune(dir string) error {
+	if dir == "." || !d.FS.Empty(dir) {
+		return nil
+	}
+	return d.Store.Update(func(tx *state.Tx) error {
+		for dir := dir; dir != "."; dir = path.Dir(dir) {
+			rec, _, err := tx.File(snapshot.Key(dir + "/" + snapshot.DirectoryMark))
+			if err != nil || rec.Disk != nil || rec.Move != nil || d.FS.RemoveDir(dir) != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// enqueue appends a version to its line. A delete that nobody has heard of yet is
+// taken back.
+func enqueue(tx *state.Tx, v state.Stashed) error {
+	line, err := tx.Line(v.Key)
+	if err != nil {
+		return err
+	}
+	if n := len(line); n > 0 {
+		v.Parents = nil
+		if tip := line[n-1]; tip.Deleted && tip.Snapshot == "" {
+			v.Parents = tip.Parents
+			if err := tx.DropStashed(tip); err != nil {
+				return err
+			}
+		}
+	}
+	_, err = tx.Stash(v)
+	return err
+}
+
+func (d *Downloader) load(key string) (rec state.File, err error) {
+	err = d.Store.View(func(tx *state.Tx) (err error) {
+		rec, _, err = tx.File(key)
+		return err
+	})
+	return rec, err
+}
+
+// place makes a move, under a journal. After an error the disk is as it was, or
+// the journal stands.
+func (d *Downloader) place(key string, rec state.File, move state.Move, steps string) error {
 	rec.Move = &move
 	if err := d.put(key, rec); err != nil {
 		return err
 	}
-	if err := d.fault("download.journalled"); err != nil {
+	if err := d.fault(steps + ".journalled"); err != nil {
 		return err
 	}
 	if err := d.move(rec.Relpath, move); err != nil {
@@ -199,14 +339,11 @@ func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error 
 		}
 		return err
 	}
-	if err := d.fault("download.placed"); err != nil {
-		return err
-	}
-	if s.Deleted() {
-		err = d.adopt(key, rec, s, nil, nil)
-	} else {
-		err = d.adopt(key, rec, s, &move.New, move.Sum)
-	}
+	return d.fault(steps + ".placed")
+}
+
+// placed ends a move that was made and recorded, or not, as err says.
+func (d *Downloader) placed(move state.Move, steps string, err error) error {
 	if err != nil {
 		return err
 	}
@@ -215,7 +352,7 @@ func (d *Downloader) Take(key string, s snapshot.Snapshot, staged Staged) error 
 			return err
 		}
 	}
-	return d.fault("download.recorded")
+	return d.fault(steps + ".recorded")
 }
 
 // expected gives an error unless the disk holds what the record says.
@@ -278,7 +415,7 @@ func (d *Downloader) move(p string, m state.Move) error {
 	if m.Old == nil {
 		err := d.FS.Place(m.Staged, p)
 		if errors.Is(err, fs.ErrExist) {
-			if it, lerr := d.FS.Lstat(p); lerr == nil && it.Kind == fsys.Regular {
+			if it, lerr := d.FS.Lstat(p); lerr == nil && it.Kind.Synced() {
 				return ErrEdited
 			}
 			return fmt.Errorf("%w: %w", ErrBlocked, err)
@@ -286,10 +423,13 @@ func (d *Downloader) move(p string, m state.Move) error {
 		return err
 	}
 	var err error
-	if m.Content == "" {
-		err = d.FS.Take(p, m.Staged)
+	if m.Deletes() {
+		err = d.take(p, m.Staged)
 	} else {
 		err = d.FS.Swap(m.Staged, p)
+	}
+	if err == nil && m.Old.Kind == fsys.Mark {
+		return nil // there is nothing in it to have changed
 	}
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fsys.ErrNotFile) {
 		return ErrEdited
@@ -314,7 +454,7 @@ func (d *Downloader) move(p string, m state.Move) error {
 		return nil
 	}
 	// The user saved between our look and our move: put it back.
-	if m.Content == "" {
+	if m.Deletes() {
 		err = d.FS.Place(m.Staged, p)
 	} else {
 		err = d.FS.Swap(m.Staged, p)
@@ -322,7 +462,7 @@ func (d *Downloader) move(p string, m state.Move) error {
 	if err != nil {
 		return errors.Join(ErrEdited, err, errKept)
 	}
-	if m.Content != "" {
+	if !m.Deletes() {
 		// And once more, should a save have hit the version just put there.
 		got, err := sum(d.FS.OpenStaged(m.Staged))
 		if err != nil || !bytes.Equal(got, m.Sum) {
@@ -353,12 +493,13 @@ func (d *Downloader) Adopt(key string, s snapshot.Snapshot) error {
 	if rec.Relpath == "" {
 		rec.Relpath = s.Relpath
 	}
-	return d.adopt(key, rec, s, rec.Disk, rec.Sum)
+	return d.adopt(key, rec, s, rec.Disk, rec.Sum, nil)
 }
 
-func (d *Downloader) adopt(key string, rec state.File, s snapshot.Snapshot, disk *fsys.State, sum []byte) error {
+func (d *Downloader) adopt(key string, rec state.File, s snapshot.Snapshot, disk *fsys.State, sum []byte, next *state.Stashed) error {
 	rec.Head, rec.Content, rec.Mine = s.Cap, s.Content, false
 	rec.Disk, rec.Sum, rec.Move, rec.Rival = disk, sum, nil, nil
+	rec.Form = s.Form.After(rec.Form)
 	var line []state.Stashed
 	err := d.Store.Update(func(tx *state.Tx) error {
 		var err error
@@ -367,6 +508,11 @@ func (d *Downloader) adopt(key string, rec state.File, s snapshot.Snapshot, disk
 		}
 		for _, v := range line {
 			if err := tx.DropStashed(v); err != nil {
+				return err
+			}
+		}
+		if next != nil {
+			if _, err := tx.Stash(*next); err != nil {
 				return err
 			}
 		}
@@ -406,7 +552,7 @@ func (d *Downloader) PlaceConflict(relpath, name string, staged Staged) (string,
 	return "", fmt.Errorf("writing a conflict file: %w", fs.ErrExist)
 }
 
-// Copy stages the bytes that the file at path has now, for a conflict file.
+// Copy stages the bytes that the file at path has now, with its time.
 func (d *Downloader) Copy(p string) (Staged, error) {
 	f, err := d.FS.Open(p)
 	if err != nil {
@@ -416,11 +562,8 @@ func (d *Downloader) Copy(p string) (Staged, error) {
 	return d.copy(f)
 }
 
-func (d *Downloader) copy(f fsys.File) (Staged, error) {
-	st, err := f.State()
-	if err != nil {
-		return Staged{}, err
-	}
+// Stage stages the bytes of r.
+func (d *Downloader) Stage(r io.Reader, modified time.Time) (Staged, error) {
 	name := rand.Text()
 	w, err := d.FS.Create(name)
 	if err != nil {
@@ -428,14 +571,22 @@ func (d *Downloader) copy(f fsys.File) (Staged, error) {
 	}
 	defer w.Abort()
 	h := sha256.New()
-	if _, err := io.Copy(io.MultiWriter(w, h), f); err != nil {
+	if _, err := io.Copy(io.MultiWriter(w, h), r); err != nil {
 		return Staged{}, fmt.Errorf("staging: %w", err)
 	}
-	st, err = w.Finish(time.Unix(0, st.Modified))
+	st, err := w.Finish(modified)
 	if err != nil {
 		return Staged{}, fmt.Errorf("staging: %w", err)
 	}
 	return Staged{Name: name, State: st, Sum: h.Sum(nil)}, nil
+}
+
+func (d *Downloader) copy(f fsys.File) (Staged, error) {
+	st, err := f.State()
+	if err != nil {
+		return Staged{}, err
+	}
+	return d.Stage(f, time.Unix(0, st.Modified))
 }
 
 // ConflictPath is where the n-th conflict file of a participant goes. The last
@@ -460,27 +611,4 @@ func ConflictPath(relpath, name string, n int) string {
 		base = base[:cut]
 	}
 	return dir + base + suffix
-}
-
-// Remove deletes a file if it still holds the given bytes, by way of the staging
-// area. It says whether it did.
-func (d *Downloader) Remove(p string, want []byte) bool {
-	if got, err := sum(d.FS.Open(p)); err != nil || !bytes.Equal(got, want) {
-		return false
-	}
-	name := rand.Text()
-	if d.FS.Take(p, name) != nil {
-		return false
-	}
-	got, err := sum(d.FS.OpenStaged(name))
-	if err == nil && bytes.Equal(got, want) {
-		return d.FS.Discard(name) == nil
-	}
-	// Somebody saved to it at the last moment: it goes back, or beside what has
-	// taken its place.
-	to := p
-	for n := 2; n <= 1000 && errors.Is(d.FS.Place(name, to), fs.ErrExist); n++ {
-		to = fmt.Sprintf("%s.%d", p, n)
-	}
-	return false
 }

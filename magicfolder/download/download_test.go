@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -190,8 +191,12 @@ func TestRemoveKeepsAnEdit(t *testing.T) {
 		}
 		return nil
 	}
-	if d.Remove("f.conflict-x", sum) {
-		t.Error("removed")
+	c := state.Conflict{Path: "f.conflict-x", Name: "x", Sum: sum}
+	if err := d.put("f", state.File{Relpath: "f", Conflicts: []state.Conflict{c}}); err != nil {
+		t.Fatal(err)
+	}
+	if gone, err := d.RemoveConflict("f", c); gone || err != nil {
+		t.Errorf("removed: %v, %v", gone, err)
 	}
 	if err := d.Recover(); err != nil {
 		t.Fatal(err)
@@ -261,6 +266,58 @@ func TestConflictPath(t *testing.T) {
 			p := ConflictPath(relpath, name, 12)
 			if err := fsys.CheckPath(p, false); err != nil || filepath.Dir(p) != filepath.Dir(relpath) {
 				t.Errorf("%q of %q: %q, %v", name, relpath, p, err)
+			}
+		}
+	}
+}
+
+// And it comes back when we die while it is away.
+func TestRemoveKeepsAnEditOverACrash(t *testing.T) {
+	for _, edited := range []bool{false, true} {
+		for _, step := range []string{"remove.journalled", "remove.taken"} {
+			d, m, _ := start(t)
+			m.Write("f.conflict-x", []byte("theirs"))
+			sum, err := sum(m.Open("f.conflict-x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := state.Conflict{Path: "f.conflict-x", Name: "x", Sum: sum}
+			if err := d.put("f", state.File{Relpath: "f", Conflicts: []state.Conflict{c}}); err != nil {
+				t.Fatal(err)
+			}
+			if edited {
+				m.Before = func(op, path string) {
+					if op == "take" {
+						m.Write(path, []byte("edited"))
+					}
+				}
+			}
+			d.Fault = func(s string) error {
+				if s == step {
+					return errFull
+				}
+				return nil
+			}
+			if _, err := d.RemoveConflict("f", c); !errors.Is(err, errFull) {
+				t.Fatalf("%v", err)
+			}
+			m.Before, d.Fault = nil, nil
+			if err := d.Recover(); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]string{"f": "old"}
+			switch {
+			case step == "remove.journalled":
+				want["f.conflict-x"] = "theirs"
+			case edited:
+				want["f.conflict-x"] = "edited"
+			}
+			if got := all(m); !maps.Equal(got, want) {
+				t.Errorf("%s, edited %v: %q, want %q", step, edited, got, want)
+			}
+			rec, err := d.load("f")
+			if err != nil || len(rec.Conflicts) != len(want)-1 || len(want) > 1 && rec.Conflicts[0].Staged != "" {
+				t.Errorf("%s, edited %v: %+v, %v", step, edited, rec.Conflicts, err)
 			}
 		}
 	}

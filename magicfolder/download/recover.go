@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"path"
 
 	"golang.org/x/text/cases"
 
-	"warren/magicfolder/fsys"
 	"warren/magicfolder/state"
 )
 
@@ -23,10 +23,16 @@ func (d *Downloader) Recover() error {
 		return err
 	}
 	open := map[string]state.File{}
+	var removing []removal
 	err := d.Store.View(func(tx *state.Tx) error {
 		return tx.Files(func(key string, rec state.File) error {
 			if rec.Move != nil {
 				open[key] = rec
+			}
+			for _, c := range rec.Conflicts {
+				if c.Staged != "" {
+					removing = append(removing, removal{key, c})
+				}
 			}
 			return nil
 		})
@@ -36,6 +42,11 @@ func (d *Downloader) Recover() error {
 	}
 	for key, rec := range open {
 		if err := d.recover(key, rec); err != nil {
+			return err
+		}
+	}
+	for _, r := range removing {
+		if _, err := d.endRemoval(r.key, r.c); err != nil {
 			return err
 		}
 	}
@@ -55,7 +66,7 @@ func (d *Downloader) Recover() error {
 func (d *Downloader) recover(key string, rec state.File) error {
 	m := *rec.Move
 	it, err := d.FS.Lstat(rec.Relpath)
-	there := err == nil && it.Kind == fsys.Regular
+	there := err == nil && it.Kind.Synced()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -82,7 +93,7 @@ func (d *Downloader) recover(key string, rec state.File) error {
 	middle := isOld && !there && staged != m.Staged
 	done := false
 	switch {
-	case m.Content == "":
+	case m.Deletes():
 		done = isOld
 	case there && bytes.Equal(have, m.Sum):
 		done = true
@@ -116,15 +127,18 @@ func (d *Downloader) recover(key string, rec state.File) error {
 		}
 	}
 	rec.Move = nil
+	ours := m.Stash != nil && m.Cap == ""
 	if done {
-		rec.Head, rec.Content, rec.Mine, rec.Rival = m.Cap, m.Content, false, nil
+		if !ours {
+			rec.Head, rec.Content, rec.Mine, rec.Rival = m.Cap, m.Content, false, nil
+		}
 		rec.Disk, rec.Sum = nil, nil
-		if m.Content != "" {
-			rec.Disk, rec.Sum = &m.New, m.Sum
+		if !m.Deletes() {
+			rec.Disk, rec.Sum, rec.Form = &m.New, m.Sum, m.Form
 		}
 	}
 	err = d.Store.Update(func(tx *state.Tx) error {
-		if done {
+		if done && !ours {
 			line, err := tx.Line(key)
 			if err != nil {
 				return err
@@ -135,10 +149,20 @@ func (d *Downloader) recover(key string, rec state.File) error {
 				}
 			}
 		}
+		if done && m.Stash != nil {
+			if err := enqueue(tx, *m.Stash); err != nil {
+				return err
+			}
+		}
 		return tx.PutFile(key, rec)
 	})
 	if err != nil {
 		return err
+	}
+	if done && m.Deletes() {
+		if err := d.prune(path.Dir(rec.Relpath)); err != nil {
+			return err
+		}
 	}
 	return errors.Join(d.FS.Discard(m.Staged), d.FS.Discard(m.Staged+".old"))
 }

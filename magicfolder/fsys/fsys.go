@@ -25,6 +25,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"warren/magicfolder/snapshot"
 )
 
 // Staging is the hidden directory in the folder's root. A folder without it is
@@ -42,6 +44,8 @@ var (
 	ErrName    = errors.New("a path that a folder cannot hold")
 	ErrMissing = errors.New("the folder's directory is not there (moved, or not mounted)")
 	ErrNotFile = errors.New("not a regular file")
+	ErrTarget  = errors.New("a symbolic link that does not stay inside the folder")
+	ErrNoLinks = errors.New("a symbolic link, which this system does not make for us")
 )
 
 // State tells whether a file has changed: equal states, equal contents, as far
@@ -50,17 +54,28 @@ type State struct {
 	Size     int64  `json:"size"`
 	Modified int64  `json:"modified"` // nanoseconds since the epoch
 	Inode    uint64 `json:"inode,omitempty"`
+	Kind     Kind   `json:"kind,omitempty"`
+	Exec     bool   `json:"exec,omitempty"` // its owner may execute it
 }
 
 // Kind of what stands at a path.
 type Kind int
 
-// Kinds. Other is a symlink, FIFO, socket or device: never followed or opened.
+// Kinds. Other is a FIFO, socket, device, or a symlink that leads out of the
+// folder: never followed or opened. A Symlink's contents are its target. A Mark is
+// a file that no disk has: each directory has one, empty, whose name is
+// snapshot.DirectoryMark; to place it makes the directory, to take it removes the
+// directory if that is empty.
 const (
 	Regular Kind = iota
 	Dir
 	Other
+	Symlink
+	Mark
 )
+
+// Synced says whether such a thing has versions.
+func (k Kind) Synced() bool { return k == Regular || k == Symlink || k == Mark }
 
 // Item is what stands at a path.
 type Item struct {
@@ -94,13 +109,18 @@ type FS interface {
 	Present() error
 	// Walk calls fn for everything below dir ("" is the root), except the
 	// staging area; it does not follow symlinks. An unreadable directory is an
-	// Item with a Problem.
+	// Item with a Problem. Of marks it shows those of empty directories alone. For
+	// a directory fn may return fs.SkipDir.
 	Walk(dir string, fn func(Item) error) error
 	Lstat(path string) (Item, error)
+	// Empty says whether path is a directory with nothing in it.
+	Empty(path string) bool
+	// Modes says whether files keep the right to execute them.
+	Modes() bool
 	// Same says whether two paths name the same file, as they do when they
 	// differ in case alone on a file system that ignores case.
 	Same(a, b string) bool
-	// Open opens a regular file; ErrNotFile for anything else.
+	// Open opens what is Synced; ErrNotFile for anything else.
 	Open(path string) (File, error)
 	Create(staged string) (Writer, error)
 	OpenStaged(staged string) (File, error)
@@ -109,11 +129,20 @@ type FS interface {
 	// Swap exchanges a staged file with the one at path, in one step where the
 	// system has such a step.
 	Swap(staged, path string) error
-	// Take moves the file at path to the staging area, and removes the
-	// directories that this left empty.
+	// Take moves the file at path to the staging area.
 	Take(path, staged string) error
-	// CopyMode gives a staged file the permissions of the file at path, as Swap
-	// does by itself; ErrNotFile for anything else.
+	// Rename gives the file at from the name to, in the same directory, where
+	// nothing is.
+	Rename(from, to string) error
+	// RemoveDir removes an empty directory.
+	RemoveDir(path string) error
+	// Dress makes a staged file what it is to be at path. A Regular one gets the
+	// permissions of the regular file there, if there is one, and exec, unless
+	// that is nil. A Symlink becomes a link to what the file holds: ErrTarget when
+	// that leads out of the folder, ErrNoLinks.
+	Dress(staged, path string, kind Kind, exec *bool) (State, error)
+	// CopyMode gives a staged file the permissions of the regular file at path;
+	// ErrNotFile for anything else.
 	CopyMode(path, staged string) error
 	// Discard removes a staged file; a missing one is no error.
 	Discard(staged string) error
@@ -135,8 +164,14 @@ func CheckPath(path string, windows bool) error {
 	case strings.IndexByte(path, 0) >= 0:
 		return fmt.Errorf("%w: a zero byte", ErrName)
 	}
-	for i, part := range strings.Split(path, "/") {
+	parts := strings.Count(path, "/")
+	i := -1
+	for part := range strings.SplitSeq(path, "/") {
+		i++
 		switch {
+		case len(part) == len(snapshot.DirectoryMark) && strings.EqualFold(part, snapshot.DirectoryMark) &&
+			(i == 0 || i < parts || part != snapshot.DirectoryMark):
+			return fmt.Errorf("%w: a name that is reserved", ErrName)
 		case part == "" || part == "." || part == "..":
 			return fmt.Errorf("%w: an empty, . or .. part", ErrName)
 		case len(part) > MaxName:
@@ -164,6 +199,33 @@ func WindowsProblem(path string) string {
 	return ""
 }
 
+// MaxTarget bounds the text of a symlink, in bytes.
+const MaxTarget = 4095
+
+// CheckTarget refuses the targets of a symlink at path that lead out of the folder,
+// by themselves or through other links that pass: what goes up does so first, and
+// no higher than the folder.
+func CheckTarget(path, target string) error {
+	if target == "" || len(target) > MaxTarget || strings.HasPrefix(target, "/") || strings.IndexByte(target, 0) >= 0 || !utf8.ValidString(target) {
+		return ErrTarget
+	}
+	depth, down := strings.Count(path, "/"), false
+	for part := range strings.SplitSeq(target, "/") {
+		switch {
+		case part == "" || part == ".":
+		case part == "..":
+			if depth--; down || depth < 0 {
+				return ErrTarget
+			}
+		case depth == 0 && !down && strings.EqualFold(part, Staging):
+			return ErrTarget
+		default:
+			down = true
+		}
+	}
+	return nil
+}
+
 func windowsPart(part string) string {
 	if i := strings.IndexAny(part, `<>:"\|?*`); i >= 0 {
 		return fmt.Sprintf("Windows has no %q in names", part[i])
@@ -177,7 +239,10 @@ func windowsPart(part string) string {
 		return "Windows drops a dot or space at the end of a name"
 	}
 	base, _, _ := strings.Cut(part, ".")
-	base = strings.ToUpper(strings.TrimRight(base, " "))
+	if base = strings.TrimRight(base, " "); len(base) > len("CONOUT$") {
+		return "" // longer than any of the reserved ones
+	}
+	base = strings.ToUpper(base)
 	switch base {
 	case "CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$":
 		return "Windows reserves the name " + base

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"warren/magicfolder/snapshot"
 )
 
 // both runs a test on a real directory and in memory. write is the user.
@@ -103,8 +105,10 @@ func TestPlaceSwapTake(t *testing.T) {
 		if err := f.Take("d/e/f", "s3"); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Lstat("d"); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the emptied directories stayed: %v", err)
+		if err := f.RemoveDir("d"); err == nil {
+			if _, err := f.Lstat("d"); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("removed, and there: %v", err)
+			}
 		}
 		if staged(t, f, "s3") != "other" {
 			t.Error("not taken")
@@ -134,7 +138,7 @@ func TestNothingLeavesTheFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	for link, to := range map[string]string{"out": "..", "abs": base, "in": "sub", "file": "../secret"} {
+	for link, to := range map[string]string{"out": "..", "abs": base, "in": "sub", "file": "../secret", "chain": "sub/../.."} {
 		if err := os.Symlink(to, filepath.Join(dir, link)); err != nil {
 			t.Skipf("SKIP: no symlinks here: %v", err)
 		}
@@ -180,12 +184,12 @@ func TestNothingLeavesTheFolder(t *testing.T) {
 		}
 		return nil
 	})
-	if err != nil || problems != 4 {
+	if err != nil || problems != 4 { // of "in" there is nothing to say
 		t.Errorf("%d problems, %v", problems, err)
 	}
 }
 
-func TestSwapKeepsMode(t *testing.T) {
+func TestDress(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("SKIP: Windows has no such modes")
 	}
@@ -198,16 +202,155 @@ func TestSwapKeepsMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := os.WriteFile(filepath.Join(dir, "script"), []byte("old"), 0o750); err != nil {
+	if !f.Modes() {
+		t.Skip("SKIP: this file system keeps no modes")
+	}
+	script := filepath.Join(dir, "script")
+	if err := os.WriteFile(script, []byte("old"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	stage(t, f, "s", "new")
-	if err := f.Swap("s", "script"); err != nil {
-		t.Fatal(err)
+	yes, no := true, false
+	for _, c := range []struct {
+		path string
+		exec *bool
+		want os.FileMode
+	}{
+		{"script", nil, 0o750}, // who knows of no modes leaves it executable
+		{"script", &no, 0o640},
+		{"script", &yes, 0o750},
+		{"new", &yes, 0o711},
+		{"other", nil, 0o644},
+	} {
+		stage(t, f, "s", "new")
+		st, err := f.Dress("s", c.path, Regular, c.exec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.path == "script" {
+			err = f.Swap("s", c.path)
+		} else {
+			err = f.Place("s", c.path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Discard("s")
+		info, err := os.Stat(filepath.Join(dir, c.path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.path == "new" { // whatever the umask leaves
+			c.want = info.Mode().Perm()&^0o111 | info.Mode().Perm()&0o444>>2
+		} else if c.path == "other" {
+			c.want = info.Mode().Perm() &^ 0o111
+		}
+		if info.Mode().Perm() != c.want {
+			t.Errorf("%s: mode %v, want %v", c.path, info.Mode(), c.want)
+		}
+		if it, err := f.Lstat(c.path); err != nil || it.State != st || st.Exec != (c.want&0o100 != 0) {
+			t.Errorf("%s: %+v, dressed as %+v, %v", c.path, it, st, err)
+		}
 	}
-	if info, err := os.Stat(filepath.Join(dir, "script")); err != nil || info.Mode().Perm() != 0o750 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
+}
+
+// Links, and the marks of directories, are placed, swapped and taken as files are.
+func TestLinksAndMarks(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIP: no links are made on Windows")
 	}
+	both(t, func(t *testing.T, f FS, write func(string, string), read func(string) string) {
+		write("d/target", "contents")
+		stage(t, f, "l", "target")
+		st, err := f.Dress("l", "d/link", Symlink, nil)
+		if err != nil || st.Kind != Symlink {
+			t.Fatal(st, err)
+		}
+		if again, err := f.Dress("l", "d/link", Symlink, nil); err != nil || again != st {
+			t.Errorf("again: %+v, %v", again, err)
+		}
+		if err := f.Place("l", "d/link"); err != nil {
+			t.Fatal(err)
+		}
+		it, err := f.Lstat("d/link")
+		if err != nil || it.Kind != Symlink || it.State != st {
+			t.Errorf("%+v, want %+v, %v", it, st, err)
+		}
+		r, err := f.Open("d/link")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, _ := io.ReadAll(r); string(text) != "target" {
+			t.Errorf("read %q", text)
+		}
+		// A file takes the link's place, and not its target's.
+		stage(t, f, "s", "plain")
+		if err := f.Swap("s", "d/link"); err != nil {
+			t.Fatal(err)
+		}
+		if read("d/target") != "contents" || read("d/link") != "plain" || staged(t, f, "s") != "target" {
+			t.Error("not swapped")
+		}
+		for _, bad := range []string{"", "/etc/passwd", "../..", "../../folder/d", "x/../y", "../" + Staging + "/s", "a\x00b", strings.Repeat("x", 5000), "\xff"} {
+			stage(t, f, "b", bad)
+			if st, err := f.Dress("b", "d/bad", Symlink, nil); !errors.Is(err, ErrTarget) {
+				t.Errorf("%q: %+v, %v", bad, st, err)
+			}
+			f.Discard("b")
+		}
+		for _, good := range []string{"..", "../e", "./x", "deep/er", "target/"} {
+			if err := CheckTarget("d/l", good); err != nil {
+				t.Errorf("%q: %v", good, err)
+			}
+		}
+
+		mark := "e/f/" + snapshot.DirectoryMark
+		if _, err := f.Lstat(mark); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a mark without a directory: %v", err)
+		}
+		stage(t, f, "m", "")
+		if _, err := f.Dress("m", mark, Mark, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Place("m", mark); err != nil || !f.Empty("e/f") {
+			t.Fatalf("%v, empty %v", err, f.Empty("e/f"))
+		}
+		marks := func() (n int) {
+			if err := f.Walk("", func(it Item) error {
+				if it.Kind == Mark {
+					n++
+				}
+				return nil
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		if marks() != 1 {
+			t.Errorf("%d marks", marks())
+		}
+		write("e/f/x", "x")
+		if marks() != 0 || f.Empty("e/f") {
+			t.Error("a full directory shows a mark")
+		}
+		if err := f.Take(mark, "m"); err != nil || read("e/f/x") != "x" {
+			t.Errorf("a full directory was removed: %v", err)
+		}
+		f.Discard("m")
+		if err := f.Take("e/f/x", "x"); err != nil {
+			t.Fatal(err)
+		}
+		if it, err := f.Lstat(mark); err == nil {
+			if it.Kind != Mark {
+				t.Errorf("%+v", it)
+			}
+			if err := f.Take(mark, "m"); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := f.Lstat("e/f"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the directory stays: %v", err)
+		}
+	})
 }
 
 // The way for systems without an exchange ends the same.
@@ -250,7 +393,8 @@ func TestCheckPath(t *testing.T) {
 		}
 	}
 	for _, p := range []string{"", "/", "/a", "a/", "a//b", ".", "..", "a/..", "a/./b", "../a", "a\x00b", "\xff", strings.Repeat("x", 256),
-		strings.Repeat("x/", 2500) + "x", Staging, Staging + "/x", ".Warren-Staging"} {
+		strings.Repeat("x/", 2500) + "x", Staging, Staging + "/x", ".Warren-Staging",
+		snapshot.DirectoryMark, "a/" + snapshot.DirectoryMark + "/b", "a/.Warren-Directory"} {
 		if err := CheckPath(p, false); !errors.Is(err, ErrName) {
 			t.Errorf("%q: %v", p, err)
 		}
@@ -266,4 +410,26 @@ func TestCheckPath(t *testing.T) {
 	if got := Printable("a\n\x1b[0m\u202eb\xff é"); got != `a\x0a\x1b[0m\u202eb\xff é` {
 		t.Errorf("%s", got)
 	}
+}
+
+func TestRename(t *testing.T) {
+	both(t, func(t *testing.T, f FS, write func(string, string), read func(string) string) {
+		write("d/a", "one")
+		write("d/b", "two")
+		if err := f.Rename("d/a", "d/b"); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("onto another: %v", err)
+		}
+		if err := f.Rename("d/none", "d/c"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("of nothing: %v", err)
+		}
+		if err := f.Rename("d/a", "d/../../c"); !errors.Is(err, ErrName) {
+			t.Errorf("outside: %v", err)
+		}
+		if err := f.Rename("d/a", "d/c"); err != nil {
+			t.Fatal(err)
+		}
+		if read("d/a") != "" || read("d/b") != "two" || read("d/c") != "one" {
+			t.Errorf("%q %q %q", read("d/a"), read("d/b"), read("d/c"))
+		}
+	})
 }

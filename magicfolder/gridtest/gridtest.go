@@ -31,7 +31,11 @@ type Grid struct {
 type slot struct {
 	entries map[string]remote.Entry
 	version int
+	watched map[*watch]bool // told once of the next change
 }
+
+// watch is closed once, by whoever deletes it from its slots, under the Grid's mutex.
+type watch struct{ changed chan struct{} }
 
 // New makes an empty grid.
 func New() *Grid {
@@ -131,6 +135,14 @@ func (c *Client) PutDirectory(ctx context.Context, entries []remote.Entry) (remo
 	return name, c.enter(ctx, "after PutDirectory")
 }
 
+// Plant makes an immutable directory hold what its capability does not say, as no grid
+// can: a history that leads to itself, say.
+func (g *Grid) Plant(dir remote.Cap, entries []remote.Entry) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.dirs[dir] = slices.Clone(entries)
+}
+
 // MakeDirectory implements remote.Grid.
 func (c *Client) MakeDirectory(ctx context.Context) (remote.Cap, remote.Cap, error) {
 	if err := c.enter(ctx, "MakeDirectory"); err != nil {
@@ -145,7 +157,7 @@ func (c *Client) MakeDirectory(ctx context.Context) (remote.Cap, remote.Cap, err
 	c.g.mu.Lock()
 	defer c.g.mu.Unlock()
 	c.g.write[w] = r.Text()
-	c.g.slots[r.Text()] = &slot{entries: map[string]remote.Entry{}}
+	c.g.slots[r.Text()] = &slot{entries: map[string]remote.Entry{}, watched: map[*watch]bool{}}
 	return w, r, nil
 }
 
@@ -220,12 +232,24 @@ func (c *Client) Update(ctx context.Context, dir remote.Cap, changes []remote.Ch
 		}
 	}
 	s.version++
+	for w := range s.watched {
+		c.g.forget(w)
+		close(w.changed)
+	}
 	c.g.mu.Unlock()
 	return c.enter(ctx, "after Update")
 }
 
-// Version implements remote.Grid.
-func (c *Client) Version(ctx context.Context, dir remote.Cap) (remote.Version, error) {
+// Versions implements remote.Grid. Each directory counts, and may fail, as a "Version".
+func (c *Client) Versions(ctx context.Context, dirs []remote.Cap) []remote.Asked {
+	out := make([]remote.Asked, len(dirs))
+	for i, dir := range dirs {
+		out[i].Version, out[i].Err = c.version(ctx, dir)
+	}
+	return out
+}
+
+func (c *Client) version(ctx context.Context, dir remote.Cap) (remote.Version, error) {
 	if err := c.enter(ctx, "Version"); err != nil {
 		return "", err
 	}
@@ -236,6 +260,43 @@ func (c *Client) Version(ctx context.Context, dir remote.Cap) (remote.Version, e
 		return "", remote.ErrUnavailable
 	}
 	return remote.Version(fmt.Sprint(s.version)), nil
+}
+
+// Watch implements remote.Grid. It may fail as "Watch".
+func (c *Client) Watch(ctx context.Context, dirs []remote.Cap, have []remote.Version) (<-chan struct{}, error) {
+	if err := c.enter(ctx, "Watch"); err != nil {
+		return nil, err
+	}
+	changed := make(chan struct{})
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	for i, dir := range dirs {
+		s := c.slot(dir)
+		if s == nil {
+			return nil, remote.ErrUnwatched
+		}
+		if remote.Version(fmt.Sprint(s.version)) != have[i] {
+			close(changed)
+			return changed, nil
+		}
+	}
+	w := &watch{changed}
+	for _, dir := range dirs {
+		c.slot(dir).watched[w] = true
+	}
+	context.AfterFunc(ctx, func() {
+		c.g.mu.Lock()
+		defer c.g.mu.Unlock()
+		c.g.forget(w)
+	})
+	return changed, nil
+}
+
+// forget takes a watch from all slots; g.mu is held.
+func (g *Grid) forget(w *watch) {
+	for _, s := range g.slots {
+		delete(s.watched, w)
+	}
 }
 
 // ReadOnly implements remote.Grid.

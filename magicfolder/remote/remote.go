@@ -52,6 +52,12 @@ type Change struct {
 // equal contents.
 type Version string
 
+// Asked is what came of the question for a directory's version.
+type Asked struct {
+	Version Version
+	Err     error
+}
+
 // Errors that a Grid returns and a folder branches on.
 var (
 	// ErrUnhappy: fewer servers than the node's happy setting take shares now.
@@ -61,6 +67,8 @@ var (
 	ErrUnavailable = errors.New("not enough shares can be read")
 	// ErrExists: a Change with Absent met an entry of that name.
 	ErrExists = errors.New("the directory has an entry of that name")
+	// ErrUnwatched: the storage servers do not tell of changes.
+	ErrUnwatched = errors.New("the storage servers do not tell of changes")
 )
 
 // Grid is what a folder needs of the grid. All methods may be called
@@ -80,8 +88,16 @@ type Grid interface {
 	// Update applies all changes at once, on top of whatever the directory holds
 	// at that moment, and survives concurrent writers.
 	Update(ctx context.Context, dir Cap, changes []Change) error
-	// Version asks for a mutable directory's version without reading its contents.
-	Version(ctx context.Context, dir Cap) (Version, error)
+	// Versions asks for the versions of mutable directories without reading their
+	// contents, cheaply, so that it can be done often. The answers are in the order of
+	// the directories.
+	Versions(ctx context.Context, dirs []Cap) []Asked
+	// Watch has the channel closed when one of the mutable directories may have
+	// another version than the one of have, which Versions or List gave last, or when
+	// that would not be told any more. The error is ErrUnwatched when nobody tells of
+	// it. ctx ends the watching, and has to be ended. A hint: Versions is the truth, and
+	// is to be asked now and then all the same.
+	Watch(ctx context.Context, dirs []Cap, have []Version) (changed <-chan struct{}, err error)
 	// ReadOnly attenuates; a cap that is already read-only returns itself.
 	ReadOnly(c Cap) (Cap, error)
 	// Writable says whether c is the writecap of a mutable directory.
@@ -99,13 +115,14 @@ const (
 	MutableDirectory      // a mutable directory, writecap or readcap
 )
 
-// KindOf looks at the capability's text alone.
+// KindOf looks at the capability's text alone, which has to be the usual one.
 func KindOf(c Cap) Kind {
 	if len(c) > 1<<16 {
 		return Other
 	}
 	parsed, err := caps.Parse(string(c))
-	if err != nil {
+	if err != nil || parsed.Text() != c.Text() {
+		// One directory under two texts would be two participants.
 		return Other
 	}
 	switch parsed.(type) {

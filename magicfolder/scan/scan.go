@@ -38,15 +38,16 @@ type Result struct {
 type scanner struct {
 	fs     fsys.FS
 	tx     *state.Tx
+	look   *look
 	out    Result
 	seen   map[string]string // key -> path
-	closed []string          // directories that could not be read
+	closed []string          // directories that could not be read, or are ignored
 }
 
 // Scan looks at the given paths and all below them; no path means everything.
-// It changes nothing.
-func Scan(disk fsys.FS, store *state.Store, paths ...string) (Result, error) {
-	s := &scanner{fs: disk, seen: map[string]string{}}
+// It changes nothing. What is ignored is as it was, whatever the disk has.
+func Scan(disk fsys.FS, store *state.Store, ignore *Ignore, paths ...string) (Result, error) {
+	s := &scanner{fs: disk, look: ignore.look(disk), seen: map[string]string{}}
 	s.out.Problems, s.out.Notes = map[string]string{}, map[string]string{}
 	if len(paths) == 0 {
 		paths = []string{""}
@@ -72,13 +73,32 @@ func Scan(disk fsys.FS, store *state.Store, paths ...string) (Result, error) {
 	if err == nil {
 		err = disk.Present()
 	}
+	for dir, c := range s.look.chain {
+		if n := len(c); n > 0 && c[n-1].bad != "" && c[n-1].dir == prefixOf(dir) {
+			s.out.Notes[c[n-1].dir+IgnoreFile] = c[n-1].bad
+		}
+	}
 	return s.out, err
+}
+
+func prefixOf(dir string) string {
+	if dir == "" {
+		return ""
+	}
+	return dir + "/"
 }
 
 func (s *scanner) below(p string) error {
 	if p != "" {
 		it, err := s.fs.Lstat(p)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fsys.ErrName) {
+		if s.look.under(p, it.Kind == fsys.Dir) {
+			s.ignore(p)
+			return nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return s.emptied(parent(p))
+		}
+		if errors.Is(err, fsys.ErrName) {
 			return nil
 		}
 		if errors.Is(err, fs.ErrPermission) {
@@ -103,6 +123,25 @@ func (s *scanner) below(p string) error {
 	return err
 }
 
+// emptied looks whether what is gone was the last in its directory.
+func (s *scanner) emptied(dir string) error {
+	if dir == "" || !s.fs.Empty(dir) {
+		return nil
+	}
+	it, err := s.fs.Lstat(dir + "/" + snapshot.DirectoryMark)
+	if err != nil {
+		return nil // gone as well: somebody tells us
+	}
+	return s.item(it)
+}
+
+// ignore leaves a path and all below it out.
+func (s *scanner) ignore(p string) {
+	key := snapshot.Key(p)
+	s.seen[key] = p
+	s.closed = append(s.closed, key+"/")
+}
+
 // unreadable notes a path of which nothing can be said: least of all that it is
 // gone, or what lies below it.
 func (s *scanner) unreadable(p string) error {
@@ -117,10 +156,18 @@ func (s *scanner) item(it fsys.Item) error {
 	if it.Kind == fsys.Dir {
 		if it.Problem != "" {
 			s.closed = append(s.closed, snapshot.Key(it.Path)+"/")
+		} else if s.look.at(it.Path, true) {
+			s.ignore(it.Path)
+			return fs.SkipDir
 		}
 		return nil
 	}
 	key := snapshot.Key(it.Path)
+	if s.look.at(it.Path, false) {
+		s.seen[key] = it.Path
+		delete(s.out.Problems, it.Path)
+		return nil
+	}
 	if it.Kind == fsys.Other {
 		// In place of a file it is no delete of that file.
 		s.seen[key] = it.Path
@@ -136,11 +183,11 @@ func (s *scanner) item(it fsys.Item) error {
 	if why := fsys.WindowsProblem(it.Path); why != "" {
 		s.out.Notes[it.Path] = why
 	}
-	rec, known, err := s.tx.File(key)
-	if err != nil {
-		return err
-	}
 	if other, twice := s.seen[key]; twice && other != it.Path {
+		rec, known, err := s.tx.File(key)
+		if err != nil {
+			return err
+		}
 		// The one that was synced before goes on; the other one is reported.
 		loser := it.Path
 		if known && rec.Relpath == it.Path {
@@ -153,9 +200,11 @@ func (s *scanner) item(it fsys.Item) error {
 		s.out.Problems[loser] = "the same name as another file, written with other Unicode characters: not synced"
 	}
 	s.seen[key] = it.Path
-	s.out.Files++
-	s.out.Bytes += it.State.Size
-	if !known || rec.Disk == nil || *rec.Disk != it.State {
+	if it.Kind != fsys.Mark {
+		s.out.Files++
+		s.out.Bytes += it.State.Size
+	}
+	if !s.tx.Holds(key, it.State) {
 		s.out.Changes = append(s.out.Changes, Change{Key: key, Path: it.Path})
 	}
 	return nil
@@ -171,14 +220,26 @@ func (s *scanner) drop(key string) {
 }
 
 func (s *scanner) missing(p string) error {
-	return s.tx.FilesUnder(snapshot.Key(p), func(key string, rec state.File) error {
-		if _, there := s.seen[key]; there || rec.Disk == nil {
+	there := func(key []byte) bool {
+		_, ok := s.seen[string(key)]
+		return ok
+	}
+	return s.tx.FilesUnder(snapshot.Key(p), there, func(key string, rec state.File) error {
+		if rec.Disk == nil {
 			return nil
 		}
 		for _, c := range s.closed {
 			if strings.HasPrefix(key, c) {
 				return nil
 			}
+		}
+		if rec.Disk.Kind == fsys.Mark {
+			if _, err := s.fs.Lstat(rec.Relpath); err == nil {
+				return nil // the directory stands, and has something in it
+			}
+		}
+		if s.look.under(rec.Relpath, false) {
+			return nil
 		}
 		s.out.Changes = append(s.out.Changes, Change{Key: key, Path: rec.Relpath, Gone: true})
 		return nil

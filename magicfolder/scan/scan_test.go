@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/state"
@@ -71,7 +73,7 @@ func TestUnreadableIsNotGone(t *testing.T) {
 	m.Write("e", []byte("edited"))
 	m.Remove("d.c")
 	for _, paths := range [][]string{nil, {"d", "e", "d.c"}, {"d/a", "e", "d.c"}} {
-		res, err := Scan(closed{m, "d"}, store, paths...)
+		res, err := Scan(closed{m, "d"}, store, &Ignore{}, paths...)
 		if err != nil {
 			t.Fatalf("%q: %v", paths, err)
 		}
@@ -85,7 +87,7 @@ func TestUnreadableIsNotGone(t *testing.T) {
 	// Readable again, and one of them is really gone.
 	m.Remove("d/b")
 	for _, paths := range [][]string{nil, {"d", "e", "d.c"}} {
-		res, err := Scan(closed{m, ""}, store, paths...)
+		res, err := Scan(closed{m, ""}, store, &Ignore{}, paths...)
 		if err != nil || len(res.Problems) != 0 || len(res.Changes) != 3 {
 			t.Errorf("%q: %+v, %v", paths, res, err)
 		}
@@ -98,18 +100,35 @@ func TestWatchEndsWithTheDirectory(t *testing.T) {
 		t.Skip("SKIP: Windows renames no directory that is watched")
 	}
 	dir := filepath.Join(t.TempDir(), "folder")
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := fsys.Make(dir); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"ignored/deep", "seen/deep", "seen/ignored"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, IgnoreFile), []byte("ignored/\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	out, done, stood := make(chan Event), make(chan error, 1), false
-	go func() { done <- Watch(t.Context(), dir, out, func() { stood = true }) }()
+	disk, err := fsys.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	var g Ignore
+	go func() { done <- g.Watch(t.Context(), disk, dir, out, func() { stood = true }) }()
 	if ev := <-out; !ev.All || !stood {
 		t.Errorf("%+v, standing: %v", ev, stood)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o644); err != nil {
-		t.Fatal(err)
+	// Of what is ignored nothing is heard.
+	for _, name := range []string{"ignored/f", "ignored/deep/f", "seen/ignored/f", "seen/deep/f"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if ev := <-out; ev.Path != "f" {
+	if ev := <-out; ev.Path != "seen/deep/f" {
 		t.Errorf("%+v", ev)
 	}
 	if err := os.Rename(dir, dir+".away"); err != nil {
@@ -125,5 +144,66 @@ func TestWatchEndsWithTheDirectory(t *testing.T) {
 			}
 		}
 		return
+	}
+}
+
+// unread is a folder whose files must not be opened.
+type unread struct {
+	fsys.FS
+	t *testing.T
+}
+
+func (u unread) Open(p string) (fsys.File, error) {
+	u.t.Errorf("opened %q", p)
+	return u.FS.Open(p)
+}
+
+// A scan is a look at each file and no more, and sees each change that is to be seen.
+func TestRescanOpensNothing(t *testing.T) {
+	dir, disk, store := populate(t, 200)
+	var g Ignore
+	look := func(paths ...string) (changed []string) {
+		t.Helper()
+		res, err := Scan(unread{disk, t}, store, &g, paths...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range res.Changes {
+			changed = append(changed, fmt.Sprint(c.Path, " ", c.Gone))
+		}
+		slices.Sort(changed)
+		return changed
+	}
+	if got := look(); len(got) > 0 {
+		t.Errorf("changed: %q", got)
+	}
+	at := func(p string) string { return filepath.Join(dir, "branch 0", "twig 0", p) }
+	later := time.Now().Add(time.Hour)
+	for _, err := range []error{
+		os.WriteFile(at("leaf 1.txt"), []byte("longer"), 0o644),
+		os.Chtimes(at("leaf 2.txt"), later, later),
+		os.Remove(at("leaf 3.txt")),
+		os.Rename(at("leaf 4.txt"), at("leaf 5.txt")),
+		os.Mkdir(at("new"), 0o755),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"leaf 1.txt false", "leaf 2.txt false", "leaf 3.txt true", "leaf 4.txt true", "leaf 5.txt false", "new/.warren-directory false"}
+	if disk.Modes() {
+		if err := os.Chmod(at("leaf 6.txt"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		want = slices.Insert(want, 5, "leaf 6.txt false")
+	}
+	for i, w := range want {
+		want[i] = "branch 0/twig 0/" + w
+	}
+	if got := look(); !slices.Equal(got, want) {
+		t.Errorf("changed: %q, want %q", got, want)
+	}
+	if got := look("branch 0/twig 0/leaf 3.txt", "branch 0/twig 0/new"); !slices.Equal(got, []string{want[2], want[len(want)-1]}) {
+		t.Errorf("at two places: %q", got)
 	}
 }

@@ -25,15 +25,16 @@ var ErrWatch = errors.New("the system does not watch all of the folder: changes 
 
 // Watch sends events to out until ctx ends; it returns nil then, and an error
 // when watching is not possible or not complete, or when dir itself goes away.
-// It calls standing once everything is watched. Events may be lost: they are a
-// hint, the scan is the truth.
-func Watch(ctx context.Context, dir string, out chan<- Event, standing func()) error {
+// It calls standing once everything is watched. Directories that are ignored, by what
+// disk has when we come to them, are not. Events may be lost: they are a hint, the
+// scan is the truth.
+func (g *Ignore) Watch(ctx context.Context, disk fsys.FS, dir string, out chan<- Event, standing func()) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return errors.Join(ErrWatch, err)
 	}
 	defer w.Close()
-	if err := addTree(w, dir, dir); err != nil {
+	if err := addTree(w, g.look(disk), dir, dir); err != nil {
 		return errors.Join(ErrWatch, err)
 	}
 	send := func(e Event) bool {
@@ -79,12 +80,12 @@ func Watch(ctx context.Context, dir string, out chan<- Event, standing func()) e
 				continue
 			}
 			rel = filepath.ToSlash(rel)
-			if rel == fsys.Staging || ev.Op == fsnotify.Chmod {
+			if rel == fsys.Staging {
 				continue
 			}
 			if ev.Has(fsnotify.Create) {
 				if info, err := os.Lstat(ev.Name); err == nil && info.IsDir() {
-					if err := addTree(w, dir, ev.Name); err != nil {
+					if err := addTree(w, g.look(disk), dir, ev.Name); err != nil {
 						return errors.Join(ErrWatch, err)
 					}
 				}
@@ -96,7 +97,8 @@ func Watch(ctx context.Context, dir string, out chan<- Event, standing func()) e
 	}
 }
 
-func addTree(w *fsnotify.Watcher, root, dir string) error {
+func addTree(w *fsnotify.Watcher, look *look, root, dir string) error {
+	within := false // the directories above are known not to be ignored
 	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			if p == root {
@@ -111,6 +113,13 @@ func addTree(w *fsnotify.Watcher, root, dir string) error {
 		if filepath.Dir(p) == root && d.Name() == fsys.Staging {
 			return filepath.SkipDir
 		}
+		if rel, err := filepath.Rel(root, p); err == nil && rel != "." {
+			rel = filepath.ToSlash(rel)
+			if ignored := !within && look.under(rel, true) || within && look.at(rel, true); ignored {
+				return filepath.SkipDir
+			}
+		}
+		within = true
 		if err := w.Add(p); err != nil && !errors.Is(err, fs.ErrNotExist) && (p == root || !errors.Is(err, fs.ErrPermission)) {
 			return err
 		}

@@ -17,6 +17,16 @@
 // more, because that key is inside: whoever trusts a snapshot has to compare the
 // key with one that it knows already.
 //
+// Ours may add a key "warren" to the metadata, which magic-folder ignores:
+//
+//	"warren": {"kind": "symlink" | "directory", "mode": "x" | "-"}
+//
+// To magic-folder each version is a plain file, and harmless as one. A symlink's
+// content is the link's target. An empty directory is an empty file in it whose
+// name is DirectoryMark; it stays when the directory fills, and goes with it. The
+// mode says whether a plain file may be executed; it is missing where the author's
+// system does not know, and in all that magic-folder writes.
+//
 // In a Personal directory a snapshot stands under its mangled relpath
 // (see Mangle). The formats follow docs/datamodel.rst of magic-folder and what
 // its snapshot.py and magicpath.py do; tests hold both directions to that code.
@@ -29,6 +39,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -43,7 +54,11 @@ const (
 	MaxDirectory = 1 << 20
 	MaxParents   = 64
 	maxName      = 1024
+	maxForm      = 4096
 )
+
+// DirectoryMark is the name of the file that stands for its directory.
+const DirectoryMark = ".warren-directory"
 
 // Errors that callers tell apart.
 var (
@@ -59,12 +74,49 @@ type Author struct {
 	Key  ed25519.PublicKey
 }
 
+// Kind of what a version is on disk.
+type Kind string
+
+// Kinds.
+const (
+	PlainFile Kind = ""
+	Symlink   Kind = "symlink"
+	Directory Kind = "directory"
+)
+
+// Mode says whether a plain file may be executed.
+type Mode string
+
+// Modes.
+const (
+	ModeUnknown Mode = ""
+	Executable  Mode = "x"
+	Ordinary    Mode = "-"
+)
+
+// Form is what we tell of a version beyond what magic-folder knows. The zero Form
+// is that of all its versions.
+type Form struct {
+	Kind Kind `json:"kind,omitempty"`
+	Mode Mode `json:"mode,omitempty"`
+}
+
+// After is the form that a file has after a version of form f replaced one of form
+// last: who does not know of modes leaves them alone.
+func (f Form) After(last Form) Form {
+	if f.Kind == PlainFile && f.Mode == ModeUnknown && last.Kind == PlainFile {
+		f.Mode = last.Mode
+	}
+	return f
+}
+
 // Metadata is the JSON part of a snapshot.
 type Metadata struct {
 	Relpath  string
 	Author   Author
 	Modified int64 // seconds since the epoch
 	Parents  []remote.Cap
+	Form     Form
 }
 
 // Encode gives the bytes that magic-folder would write for the same values.
@@ -84,7 +136,12 @@ func (m Metadata) Encode() []byte {
 		}
 		b = appendString(b, p.Text())
 	}
-	return append(b, `]}`...)
+	b = append(b, ']')
+	if m.Form != (Form{}) {
+		ours, _ := json.Marshal(m.Form) // two strings
+		b = append(append(b, `, "warren": `...), ours...)
+	}
+	return append(b, '}')
 }
 
 // appendString is Python's json.dumps of a str: pure ASCII.
@@ -195,7 +252,42 @@ func ParseMetadata(data []byte) (Metadata, error) {
 		}
 		m.Parents = append(m.Parents, remote.Cap(s))
 	}
+	if raw, ok := top["warren"]; ok {
+		if m.Form, err = parseForm(raw, path.Base(m.Relpath)); err != nil {
+			return m, err
+		}
+	}
 	return m, nil
+}
+
+// parseForm reads what stands under our key. Keys and words that we do not know are
+// a later version's: without them it is a plain file, as for magic-folder.
+func parseForm(raw json.RawMessage, base string) (f Form, err error) {
+	var ours map[string]json.RawMessage
+	if len(raw) > maxForm || json.Unmarshal(raw, &ours) != nil || ours == nil {
+		return f, bad("warren is no small JSON object")
+	}
+	var words [2]string
+	for i, key := range []string{"kind", "mode"} {
+		if v, ok := ours[key]; ok {
+			if words[i], err = text(v, 64); err != nil {
+				return f, bad("warren %s: %v", key, err)
+			}
+		}
+	}
+	switch k := Kind(words[0]); k {
+	case Symlink:
+		f.Kind = k
+	case Directory:
+		if base != DirectoryMark {
+			return f, bad("a directory under a file's name")
+		}
+		f.Kind = k
+	}
+	if m := Mode(words[1]); f.Kind == PlainFile && (m == Executable || m == Ordinary) {
+		f.Mode = m
+	}
+	return f, nil
 }
 
 // text takes a JSON string. Go turns a lone surrogate into U+FFFD, which would

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,8 @@ func TestBadMetadata(t *testing.T) {
 		change(`"parents"`, `"more": {"x": [1]}, "parents"`),
 		change(`: 5`, `: 5.75`),
 		change(`: 5`, `: -5`),
+		change(`"parents"`, `"warren": {}, "parents"`),
+		change(`"parents"`, `"warren": {"kind": "device", "mode": "setuid", "later": [1]}, "parents"`),
 	} {
 		if _, err := ParseMetadata([]byte(ok)); err != nil {
 			t.Errorf("%s: %v", ok, err)
@@ -60,6 +63,13 @@ func TestBadMetadata(t *testing.T) {
 		{change(`: 5`, `: NaN`), ErrFormat},
 		{change(`[]`, `null`), ErrFormat},
 		{change(`[]`, `{}`), ErrFormat},
+		{change(`"parents"`, `"warren": null, "parents"`), ErrFormat},
+		{change(`"parents"`, `"warren": "x", "parents"`), ErrFormat},
+		{change(`"parents"`, `"warren": {"kind": 7}, "parents"`), ErrFormat},
+		{change(`"parents"`, `"warren": {"mode": ["x"]}, "parents"`), ErrFormat},
+		{change(`"parents"`, `"warren": {"mode": ""}, "parents"`), ErrFormat},
+		{change(`"parents"`, `"warren": {"kind": "directory"}, "parents"`), ErrFormat},
+		{change(`"parents"`, `"warren": {"x": "`+strings.Repeat("x", maxForm)+`"}, "parents"`), ErrFormat},
 		{change(`[]`, `["URI:LIT:me"]`), ErrFormat},
 		{change(`[]`, `["URI:DIR2:aaaaaaaaaaaaaaaaaaaaaaaaaa:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]`), ErrFormat},
 		{change(`[]`, `[`+strings.Repeat(`"x",`, 100)+`"x"]`), ErrFormat},
@@ -133,10 +143,35 @@ func TestAncestry(t *testing.T) {
 	}
 }
 
+// What we add reads back, and is nothing where there is nothing to add.
+func TestForms(t *testing.T) {
+	key, err := base64.StdEncoding.DecodeString(goodKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, form := range map[string]Form{
+		`[]}`:                                 {},
+		`[], "warren": {"mode":"x"}}`:         {Mode: Executable},
+		`[], "warren": {"mode":"-"}}`:         {Mode: Ordinary},
+		`[], "warren": {"kind":"symlink"}}`:   {Kind: Symlink},
+		`[], "warren": {"kind":"directory"}}`: {Kind: Directory},
+	} {
+		m := Metadata{Relpath: "d/" + DirectoryMark, Author: Author{"a", key}, Form: form}
+		raw := m.Encode()
+		if !strings.HasSuffix(string(raw), want) {
+			t.Errorf("%+v: %s", form, raw)
+		}
+		if got, err := ParseMetadata(raw); err != nil || got.Form != form {
+			t.Errorf("%+v: %+v, %v", form, got.Form, err)
+		}
+	}
+}
+
 func FuzzMetadata(f *testing.F) {
 	for _, v := range load[[]vector](f, "snapshots.json")[:12] {
 		f.Add(v.Metadata)
 	}
+	f.Add([]byte(`{"snapshot_version": 1, "relpath": "d/.warren-directory", "author": {"name": "a", "verify_key": "` + goodKey + `"}, "modification_time": 5, "parents": [], "warren": {"kind": "directory", "mode": "x"}}`))
 	f.Add([]byte(`{"snapshot_version": 1, "relpath": "\ud83d\ude00", "author": {"name": "a", "verify_key": "` + goodKey + `"}, "modification_time": 5.5, "parents": []}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := ParseMetadata(data)

@@ -3,6 +3,7 @@ package state
 import (
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/remote"
+	"warren/magicfolder/snapshot"
 )
 
 // Folder is a folder's configuration. It holds secrets: the seed of our author
@@ -18,6 +19,7 @@ type Folder struct {
 	Readcap    remote.Cap `json:"readcap"`  // of Personal
 	Enrolled   bool       `json:"enrolled"` // our entry has been seen in the Collective
 	Made       int64      `json:"made"`
+	Membership Membership `json:"membership,omitzero"`
 }
 
 // String keeps the secrets out of logs.
@@ -35,7 +37,9 @@ type File struct {
 	Head    remote.Cap `json:"head,omitempty"`
 	Linked  remote.Cap `json:"linked,omitempty"`
 	Content remote.Cap `json:"content,omitempty"` // of Head; empty: a delete
-	Mine    bool       `json:"mine,omitempty"`    // we are Head's author
+	// Form of what Disk and Sum describe, as told by its author.
+	Form snapshot.Form `json:"form,omitzero"`
+	Mine bool          `json:"mine,omitempty"` // we are Head's author
 	// Disk and Sum describe the newest version that we know the disk to hold:
 	// the newest stashed one, else Head. Disk is nil when the file is absent.
 	Disk *fsys.State `json:"disk,omitempty"`
@@ -51,14 +55,21 @@ type File struct {
 
 // Move is the journal of putting a downloaded version into place.
 type Move struct {
-	Staged  string      `json:"staged"`
-	Cap     remote.Cap  `json:"cap"`
-	Content remote.Cap  `json:"content,omitempty"` // empty: a delete
-	Sum     []byte      `json:"sum,omitempty"`
-	Old     *fsys.State `json:"old,omitempty"` // what was expected at the path
-	OldSum  []byte      `json:"old_sum,omitempty"`
-	New     fsys.State  `json:"new"`
+	Staged  string        `json:"staged"`
+	Cap     remote.Cap    `json:"cap"`
+	Content remote.Cap    `json:"content,omitempty"` // empty: a delete
+	Sum     []byte        `json:"sum,omitempty"`
+	Old     *fsys.State   `json:"old,omitempty"` // what was expected at the path
+	OldSum  []byte        `json:"old_sum,omitempty"`
+	New     fsys.State    `json:"new"`
+	Form    snapshot.Form `json:"form,omitzero"` // of the new version
+	// Stash is a version of ours that begins with the move. Without a Cap the bytes
+	// that are put in place are ours, and Head stays.
+	Stash *Stashed `json:"stash,omitempty"`
 }
+
+// Deletes says that the move takes the file away and puts nothing in its place.
+func (m Move) Deletes() bool { return m.Content == "" && m.Stash == nil }
 
 // Rival see File.
 type Rival struct {
@@ -73,6 +84,8 @@ type Conflict struct {
 	Name string     `json:"name"` // the participant whose bytes they are
 	Cap  remote.Cap `json:"cap"`
 	Sum  []byte     `json:"sum"`
+	// Staged is where the file goes while it is being removed; "" when it is not.
+	Staged string `json:"staged,omitempty"`
 }
 
 // Stashed is a captured version that is not published yet. The versions of one
@@ -90,18 +103,20 @@ type Stashed struct {
 	Modified int64        `json:"modified"` // seconds
 	Captured int64        `json:"captured"` // seconds
 	// Content and Snapshot are filled as the upload goes on.
-	Content  remote.Cap `json:"content,omitempty"`
-	Snapshot remote.Cap `json:"snapshot,omitempty"`
+	Content  remote.Cap    `json:"content,omitempty"`
+	Form     snapshot.Form `json:"form,omitzero"`
+	Snapshot remote.Cap    `json:"snapshot,omitempty"`
 }
 
 // Known is a snapshot that was read and checked.
 type Known struct {
-	Relpath  string       `json:"relpath"`
-	Author   string       `json:"author"`
-	Key      []byte       `json:"key"`
-	Modified int64        `json:"modified"`
-	Content  remote.Cap   `json:"content,omitempty"`
-	Parents  []remote.Cap `json:"parents,omitempty"`
+	Relpath  string        `json:"relpath"`
+	Author   string        `json:"author"`
+	Key      []byte        `json:"key"`
+	Modified int64         `json:"modified"`
+	Content  remote.Cap    `json:"content,omitempty"`
+	Parents  []remote.Cap  `json:"parents,omitempty"`
+	Form     snapshot.Form `json:"form,omitzero"`
 }
 
 // Pin is the author key that a name stands for.
@@ -109,4 +124,8 @@ type Pin struct {
 	Key []byte `json:"key"`
 	// Own: it was seen in that participant's own Personal directory.
 	Own bool `json:"own,omitempty"`
+	// Ours: its program is ours.
+	Ours bool `json:"ours,omitempty"`
+	// Past are keys that the name stood for before: what they signed stays good.
+	Past [][]byte `json:"past,omitempty"`
 }

@@ -4,9 +4,11 @@
 //
 //	folders/NAME           Folder
 //	folder:ID/files/KEY    File       what we know about each path
+//	folder:ID/unlinked/KEY empty      the files whose Head is not Linked
 //	folder:ID/stash/KEY 0 N  Stashed  captured, not published; N big endian
 //	folder:ID/known/SHA    Known      snapshots read; SHA-256 of the cap
 //	folder:ID/pins/SLOT    Pin        author keys
+//	folder:ID/seen/DIR KEY cap        what another showed last; DIR is half a SHA-256 of its directory
 //
 // Values are JSON. All is written through bbolt's transactions: on return it is
 // on disk. The file holds secrets and is 0600.
@@ -22,11 +24,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"warren/magicfolder/fsys"
 	"warren/magicfolder/remote"
 	"warren/node/durable"
 )
@@ -63,6 +67,9 @@ func Open(path string) (*DB, error) {
 		return err
 	})
 	if err == nil {
+		err = db.Update(indexUnlinked)
+	}
+	if err == nil {
 		err = os.MkdirAll(path+".stash", 0o700)
 	}
 	if err != nil {
@@ -70,6 +77,26 @@ func Open(path string) (*DB, error) {
 		return nil, err
 	}
 	return &DB{bolt: db, stash: path + ".stash", group: durable.NewGroup(path + ".stash"), commits: &commits{bolt: db}}, nil
+}
+
+// indexUnlinked makes the index of folders that were made before there was one.
+func indexUnlinked(tx *bolt.Tx) error {
+	return tx.ForEach(func(name []byte, b *bolt.Bucket) error {
+		if !bytes.HasPrefix(name, []byte("folder:")) || b.Bucket([]byte("unlinked")) != nil {
+			return nil
+		}
+		index, err := b.CreateBucket([]byte("unlinked"))
+		if err != nil {
+			return err
+		}
+		t := &Tx{files: b.Bucket([]byte("files"))}
+		return t.Files(func(key string, f File) error {
+			if f.Head == f.Linked {
+				return nil
+			}
+			return index.Put([]byte(key), nil)
+		})
+	})
 }
 
 // Close closes the database.
@@ -106,7 +133,7 @@ func (d *DB) Add(f Folder) (*Store, error) {
 		if err != nil {
 			return err
 		}
-		for _, name := range []string{"files", "stash", "known", "pins"} {
+		for _, name := range []string{"files", "unlinked", "stash", "known", "pins"} {
 			if _, err := own.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return err
 			}
@@ -174,14 +201,14 @@ type Store struct {
 
 // Tx reads and, inside Update, writes. It is used only inside the function
 // that it is given to.
-type Tx struct{ files, stash, known, pins *bolt.Bucket }
+type Tx struct{ all, files, unlinked, stash, known, pins *bolt.Bucket }
 
 func (s *Store) tx(t *bolt.Tx) (*Tx, error) {
 	b := t.Bucket(s.bucket)
 	if b == nil {
 		return nil, ErrNoFolder
 	}
-	return &Tx{b.Bucket([]byte("files")), b.Bucket([]byte("stash")), b.Bucket([]byte("known")), b.Bucket([]byte("pins"))}, nil
+	return &Tx{b, b.Bucket([]byte("files")), b.Bucket([]byte("unlinked")), b.Bucket([]byte("stash")), b.Bucket([]byte("known")), b.Bucket([]byte("pins"))}, nil
 }
 
 // View reads.
@@ -225,10 +252,67 @@ func (t *Tx) File(key string) (File, bool, error) {
 }
 
 // PutFile stores a path's record. Keys are at most 32 KiB, paths far less.
-func (t *Tx) PutFile(key string, f File) error { return put(t.files, []byte(key), f) }
+func (t *Tx) PutFile(key string, f File) error {
+	var err error
+	if f.Head != f.Linked {
+		err = t.unlinked.Put([]byte(key), nil)
+	} else {
+		err = t.unlinked.Delete([]byte(key))
+	}
+	if err != nil {
+		return err
+	}
+	return put(t.files, []byte(key), f)
+}
 
 // DropFile forgets a path.
-func (t *Tx) DropFile(key string) error { return t.files.Delete([]byte(key)) }
+func (t *Tx) DropFile(key string) error {
+	if err := t.unlinked.Delete([]byte(key)); err != nil {
+		return err
+	}
+	return t.files.Delete([]byte(key))
+}
+
+// Unlinked gives the keys of the files whose Head is not Linked.
+func (t *Tx) Unlinked() (keys []string, err error) {
+	err = t.unlinked.ForEach(func(k, _ []byte) error {
+		keys = append(keys, string(k))
+		return nil
+	})
+	return keys, err
+}
+
+// Holds says whether a path's record tells of exactly this on disk. It costs a
+// fraction of File, which takes the record apart.
+func (t *Tx) Holds(key string, st fsys.State) bool {
+	raw := t.files.Get([]byte(key))
+	if raw == nil {
+		return false
+	}
+	// As encoding/json writes it. Inside of a string the quotes would have a
+	// backslash, so this is found nowhere else.
+	var buf [160]byte
+	b := append(buf[:0], `"disk":{"size":`...)
+	b = strconv.AppendInt(b, st.Size, 10)
+	b = append(b, `,"modified":`...)
+	b = strconv.AppendInt(b, st.Modified, 10)
+	if st.Inode != 0 {
+		b = append(b, `,"inode":`...)
+		b = strconv.AppendUint(b, st.Inode, 10)
+	}
+	if st.Kind != 0 {
+		b = append(b, `,"kind":`...)
+		b = strconv.AppendInt(b, int64(st.Kind), 10)
+	}
+	if st.Exec {
+		b = append(b, `,"exec":true`...)
+	}
+	if bytes.Contains(raw, append(b, '}')) {
+		return true
+	}
+	var f File
+	return json.Unmarshal(raw, &f) == nil && f.Disk != nil && *f.Disk == st
+}
 
 // Files calls fn for each record.
 func (t *Tx) Files(fn func(key string, f File) error) error {
@@ -241,26 +325,31 @@ func (t *Tx) Files(fn func(key string, f File) error) error {
 	})
 }
 
-// FilesUnder gives the records of a path and of all paths below it; "" is all.
-func (t *Tx) FilesUnder(dir string, fn func(key string, f File) error) error {
-	if dir == "" {
-		return t.Files(fn)
+// FilesUnder gives the records of a path and of all paths below it, "" is all,
+// but for those that skip says to leave out; nil: none.
+func (t *Tx) FilesUnder(dir string, skip func(key []byte) bool, fn func(key string, f File) error) error {
+	each := func(k, v []byte) error {
+		if skip != nil && skip(k) {
+			return nil
+		}
+		var f File
+		if err := json.Unmarshal(v, &f); err != nil {
+			return fmt.Errorf("a file's record: %w", err)
+		}
+		return fn(string(k), f)
 	}
-	if f, ok, err := t.File(dir); err != nil {
-		return err
-	} else if ok {
-		if err := fn(dir, f); err != nil {
+	if dir == "" {
+		return t.files.ForEach(each)
+	}
+	if v := t.files.Get([]byte(dir)); v != nil {
+		if err := each([]byte(dir), v); err != nil {
 			return err
 		}
 	}
 	prefix := []byte(dir + "/")
 	c := t.files.Cursor()
 	for k, v := c.Seek(prefix); k != nil && bytes.HasPrefix(k, prefix); k, v = c.Next() {
-		var f File
-		if err := json.Unmarshal(v, &f); err != nil {
-			return fmt.Errorf("a file's record: %w", err)
-		}
-		if err := fn(string(k), f); err != nil {
+		if err := each(k, v); err != nil {
 			return err
 		}
 	}
@@ -371,7 +460,23 @@ func (s *Store) SweepStash() error {
 				used[v.File] = true
 			}
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return t.files.ForEach(func(_, raw []byte) error {
+			// A folder has many files, and few of them on the move.
+			if !bytes.Contains(raw, []byte(`"stash":`)) {
+				return nil
+			}
+			var f File
+			if err := json.Unmarshal(raw, &f); err != nil {
+				return fmt.Errorf("a file's record: %w", err)
+			}
+			if f.Move != nil && f.Move.Stash != nil {
+				used[f.Move.Stash.File] = true
+			}
+			return nil
+		})
 	})
 	if err != nil {
 		return err

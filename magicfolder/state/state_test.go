@@ -5,7 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+
+	bolt "go.etcd.io/bbolt"
+
+	"warren/magicfolder/fsys"
 )
 
 func open(t *testing.T) (*DB, *Store, string) {
@@ -122,4 +127,78 @@ func TestSweepStash(t *testing.T) {
 	if _, err := os.Stat(s.StashDir()); err != nil {
 		t.Error(err)
 	}
+}
+
+// The index of what is to be linked follows the records, and is made for folders
+// that have none yet; Holds agrees with the records, however they are written.
+func TestUnlinkedAndHolds(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "db")
+	db, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := db.Add(Folder{ID: "x", Name: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := []fsys.State{{}, {Size: 5, Modified: -1, Inode: 7}, {Size: 1, Modified: 1 << 60, Inode: 1 << 63, Exec: true}, {Kind: fsys.Symlink, Size: 3}}
+	if err := s.Update(func(tx *Tx) error {
+		for i, st := range states {
+			// A name that looks like what is searched for.
+			rec := File{Relpath: `"disk":{"size":9,"modified":9}`, Disk: &st, Head: "h"}
+			if i%2 == 0 {
+				rec.Linked = "h"
+			}
+			if err := tx.PutFile(fmt.Sprint(i), rec); err != nil {
+				return err
+			}
+		}
+		return tx.PutFile("gone", File{Relpath: "gone", Head: "h"})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(s *Store, want ...string) {
+		t.Helper()
+		if err := s.View(func(tx *Tx) error {
+			keys, err := tx.Unlinked()
+			if err != nil || !slices.Equal(keys, want) {
+				t.Errorf("to be linked: %q, %v", keys, err)
+			}
+			for i, st := range states {
+				other := st
+				other.Modified++
+				if !tx.Holds(fmt.Sprint(i), st) || tx.Holds(fmt.Sprint(i), other) || tx.Holds(fmt.Sprint(i), fsys.State{Size: 9, Modified: 9}) {
+					t.Errorf("%d: %+v", i, st)
+				}
+			}
+			if tx.Holds("gone", fsys.State{}) || tx.Holds("never", fsys.State{}) {
+				t.Error("holds what is not there")
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(s, "1", "3", "gone")
+	if err := s.Update(func(tx *Tx) error {
+		if err := tx.DropFile("gone"); err != nil {
+			return err
+		}
+		return tx.PutFile("3", File{Disk: &states[3], Head: "h", Linked: "h"})
+	}); err != nil {
+		t.Fatal(err)
+	}
+	check(s, "1")
+	// As it was before there was an index.
+	if err := s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(s.bucket).DeleteBucket([]byte("unlinked")) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if db, err = Open(path); err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	check(db.Store(Folder{ID: "x"}), "1")
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"warren/magicfolder/fsys"
+	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
 )
 
@@ -31,6 +32,13 @@ type Capturer struct {
 	Now   func() time.Time
 	// Settle is how long a file must have been left alone; negative: not at all.
 	Settle time.Duration
+	// Supersede is how old a captured version may be for the next edit to take its
+	// place instead of following it; at or below zero none is replaced.
+	Supersede time.Duration
+	// Sending, when set, says whether a path's versions are being uploaded: those
+	// are followed and not replaced, or a file that is saved all the time would
+	// never arrive.
+	Sending func(key string) bool
 	// Fault, when set, may fail at a named step: tests crash us there.
 	Fault func(step string) error
 }
@@ -41,6 +49,10 @@ func (c *Capturer) fault(step string) error {
 	}
 	return c.Fault(step)
 }
+
+// dirSettle is how long a directory must have been empty: most are filled at once,
+// or about to be removed.
+const dirSettle = 3 * time.Second
 
 // File captures the file at path if its bytes differ from its record. It says
 // whether it did. The caller sees to it that nobody else works on this key.
@@ -55,7 +67,11 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 		return false, err
 	}
 	now := c.Now()
-	if quiet := now.Sub(time.Unix(0, before.Modified)); c.Settle >= 0 && quiet < c.Settle && quiet > -time.Minute {
+	settle := c.Settle
+	if before.Kind == fsys.Mark {
+		settle = max(settle, dirSettle)
+	}
+	if quiet := now.Sub(time.Unix(0, before.Modified)); c.Settle >= 0 && quiet < settle && quiet > -time.Minute {
 		return false, ErrChanging
 	}
 	name := rand.Text()
@@ -72,7 +88,7 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 	if err == nil {
 		var it fsys.Item
 		// A file that was saved by renaming another one over it.
-		if it, err = c.FS.Lstat(path); err == nil && (it.Kind != fsys.Regular || it.State != before) {
+		if it, err = c.FS.Lstat(path); err == nil && (!it.Kind.Synced() || it.State != before) {
 			err = ErrChanging
 		}
 	}
@@ -83,55 +99,101 @@ func (c *Capturer) File(ctx context.Context, key, path string) (bool, error) {
 	if err := c.fault("capture.stashed"); err != nil {
 		return false, err
 	}
-	captured := false
+	captured, bare := false, false // bare: the contents are on the grid already
+	var replaced []state.Stashed
 	err = c.Store.Update(func(tx *state.Tx) error {
-		captured = false
+		captured, replaced = false, nil
 		rec, _, err := tx.File(key)
 		if err != nil {
 			return err
 		}
-		if rec.Disk != nil && bytes.Equal(rec.Sum, sum) {
+		same := rec.Disk != nil && bytes.Equal(rec.Sum, sum)
+		if same && rec.Disk.Kind == before.Kind && rec.Disk.Exec == before.Exec {
 			// Touched, or recorded with a time that the disk rounds.
 			rec.Disk = &before
 			return tx.PutFile(key, rec)
 		}
-		v := state.Stashed{Key: key, Relpath: path, File: name, Size: size, Sum: sum,
+		rec.Form = formOf(before, c.FS.Modes(), rec.Form)
+		v := state.Stashed{Key: key, Relpath: path, File: name, Size: size, Sum: sum, Form: rec.Form,
 			Modified: floorSecond(before.Modified), Captured: now.Unix()}
-		if err := stash(tx, &rec, v); err != nil {
+		if same && rec.Content != "" && rec.Disk.Kind == before.Kind {
+			line, err := tx.Line(key)
+			if err != nil {
+				return err
+			}
+			if len(line) == 0 { // else the newest contents are another version's
+				v.File, v.Content = "", rec.Content
+			}
+		}
+		bare = v.File == ""
+		if replaced, err = c.stash(tx, rec, v); err != nil {
 			return err
 		}
 		rec.Relpath, rec.Disk, rec.Sum = path, &before, sum
 		captured = true
 		return tx.PutFile(key, rec)
 	})
-	if err != nil || !captured {
+	if err != nil || !captured || bare {
 		drop()
+	}
+	if err != nil || !captured {
 		return false, err
 	}
+	c.Store.Discard(replaced)
 	return true, c.fault("capture.recorded")
+}
+
+// formOf is the form of a file that looks so. Where the disk keeps no modes the
+// file has the one that its last version had.
+func formOf(st fsys.State, modes bool, last snapshot.Form) snapshot.Form {
+	switch {
+	case st.Kind == fsys.Symlink:
+		return snapshot.Form{Kind: snapshot.Symlink}
+	case st.Kind == fsys.Mark:
+		return snapshot.Form{Kind: snapshot.Directory}
+	case !modes:
+		return snapshot.Form{Mode: last.Mode}
+	case st.Exec:
+		return snapshot.Form{Mode: snapshot.Executable}
+	}
+	return snapshot.Form{Mode: snapshot.Ordinary}
 }
 
 func floorSecond(ns int64) int64 { return time.Unix(0, ns).Unix() }
 
 // stash appends v to its line; the first of a line descends from what is
-// published.
-func stash(tx *state.Tx, rec *state.File, v state.Stashed) error {
+// published. It gives the version whose place v took.
+func (c *Capturer) stash(tx *state.Tx, rec state.File, v state.Stashed) (replaced []state.Stashed, err error) {
 	line, err := tx.Line(v.Key)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if len(line) == 0 && rec.Head != "" {
-		v.Parents = append(v.Parents, rec.Head)
-	}
-	if n := len(line); n > 0 && line[n-1].Deleted && line[n-1].Snapshot == "" {
-		// Made again before the delete was told: one edit.
-		v.Parents = line[n-1].Parents
-		if err := tx.DropStashed(line[n-1]); err != nil {
-			return err
+	n := len(line)
+	if n == 0 {
+		if rec.Head != "" {
+			v.Parents = append(v.Parents, rec.Head)
+		}
+	} else if last := line[n-1]; c.supersedes(v, last) {
+		v.Parents, replaced = last.Parents, line[n-1:]
+		if err := tx.DropStashed(last); err != nil {
+			return nil, err
 		}
 	}
 	_, err = tx.Stash(v)
-	return err
+	return replaced, err
+}
+
+// supersedes says whether v takes the place of the version before it. One that is
+// stored whole may have been linked, and stays.
+func (c *Capturer) supersedes(v, last state.Stashed) bool {
+	switch {
+	case v.Deleted || last.Snapshot != "":
+		return false
+	case last.Deleted:
+		return true // made again before the delete was told: one edit
+	}
+	age := v.Captured - last.Captured
+	return age >= 0 && time.Duration(age)*time.Second < c.Supersede && (c.Sending == nil || !c.Sending(v.Key))
 }
 
 func (c *Capturer) copy(ctx context.Context, f io.Reader, name string) ([]byte, int64, error) {
@@ -185,7 +247,7 @@ func (c *Capturer) Gone(key, path string) (bool, error) {
 		}
 		now := c.Now().Unix()
 		v := state.Stashed{Key: key, Relpath: rec.Relpath, Deleted: true, Modified: now, Captured: now}
-		if err := stash(tx, &rec, v); err != nil {
+		if _, err := c.stash(tx, rec, v); err != nil {
 			return err
 		}
 		rec.Disk, rec.Sum = nil, nil

@@ -64,6 +64,7 @@ func (u *Uploader) Line(ctx context.Context, author string, line []state.Stashed
 			Author:   snapshot.Author{Name: author, Key: u.Key.Public().(ed25519.PublicKey)},
 			Modified: v.Modified,
 			Parents:  v.Parents,
+			Form:     v.Form,
 		}
 		if i > 0 {
 			m.Parents = []remote.Cap{line[i-1].Snapshot}
@@ -92,7 +93,7 @@ func (u *Uploader) Line(ctx context.Context, author string, line []state.Stashed
 		}
 		v.Snapshot = c
 		if err := u.record(*v, c, state.Known{Relpath: m.Relpath, Author: author, Key: m.Author.Key,
-			Modified: m.Modified, Content: v.Content, Parents: m.Parents}); err != nil {
+			Modified: m.Modified, Content: v.Content, Parents: m.Parents, Form: m.Form}); err != nil {
 			return err
 		}
 		if err := u.fault("upload.recorded"); err != nil {

@@ -145,17 +145,42 @@ func notDirectory(c caps.Cap) error {
 	return ErrNotDirectory
 }
 
-// Version asks for a directory's version without reading it. Immutable
-// directories have only the zero version.
-func (d *Dirs) Version(ctx context.Context, dir caps.Cap) (mutable.Version, error) {
-	if file, ok := readable(dir); ok {
-		return d.Mutable.Version(ctx, file)
+// Versions asks for directories' versions without reading them, for those who ask
+// again and again (mutable.Store.Versions). Immutable directories have only the zero
+// version.
+func (d *Dirs) Versions(ctx context.Context, dirs []caps.Cap) []mutable.Asked {
+	out := make([]mutable.Asked, len(dirs))
+	var files []caps.MutableRead
+	var at []int
+	for i, dir := range dirs {
+		if file, ok := readable(dir); ok {
+			files, at = append(files, file), append(at, i)
+			continue
+		}
+		switch dir.(type) {
+		case caps.DirCHK, caps.DirLIT:
+		default:
+			out[i].Err = notDirectory(dir)
+		}
 	}
-	switch dir.(type) {
-	case caps.DirCHK, caps.DirLIT:
-		return mutable.Version{}, nil
+	for i, a := range d.Mutable.Versions(ctx, files) {
+		out[at[i]] = a
 	}
-	return mutable.Version{}, notDirectory(dir)
+	return out
+}
+
+// Watch has the channel closed when one of the mutable directories may have another
+// version than the one of have (mutable.Store.Watch).
+func (d *Dirs) Watch(ctx context.Context, dirs []caps.Cap, have []mutable.Version) (<-chan struct{}, error) {
+	files := make([]caps.MutableRead, 0, len(dirs))
+	for _, dir := range dirs {
+		file, ok := readable(dir)
+		if !ok {
+			return nil, notDirectory(dir)
+		}
+		files = append(files, file)
+	}
+	return d.Mutable.Watch(ctx, files, have)
 }
 
 // Edit makes all changes at once, on top of whatever the directory holds at that

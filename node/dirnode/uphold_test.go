@@ -35,7 +35,7 @@ func TestUphold(t *testing.T) {
 		if gone, err := d.Uphold(ctx, dir, changes); gone != 0 || err != nil {
 			t.Errorf("%d gone: %v", gone, err)
 		}
-		if now, err := d.Version(ctx, dir); now != v || err != nil {
+		if now, err := version(ctx, d, dir); now != v || err != nil {
 			t.Errorf("nothing was missing, and version %v followed %v: %v", now, v, err)
 		}
 		// Tahoe's retry: the state of before, and its change.

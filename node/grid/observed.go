@@ -3,6 +3,7 @@ package grid
 import (
 	"context"
 	"errors"
+	"time"
 
 	"warren/node/caps"
 	"warren/node/storage"
@@ -41,6 +42,17 @@ func (o *observed) Version(ctx context.Context) (storage.Version, error) {
 	v, err := o.Client.Version(ctx)
 	o.note(ctx, err)
 	return v, err
+}
+
+// Watches says what the Client says, if it is a storage.Watcher.
+func (o *observed) Watches() bool { return storage.Watches(o.Client) }
+
+func (o *observed) Watch(ctx context.Context, have map[caps.StorageIndex]storage.Tag, wait time.Duration) (map[caps.StorageIndex]storage.Tag, error) {
+	changed, err := storage.Watch(ctx, o.Client, have, wait)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		o.note(ctx, err)
+	}
+	return changed, err
 }
 
 func (o *observed) CreateImmutable(ctx context.Context, si caps.StorageIndex, upload storage.Secret, lease storage.LeaseSecrets, shares []int, size uint64) ([]int, []int, error) {

@@ -2,6 +2,7 @@ package mutable
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"runtime"
@@ -37,6 +38,10 @@ type testServer struct {
 	noLease    bool       // refuses leases
 	leased     int        // calls of AddLease
 	cost       *cost      // counts, when it is not nil
+	tells      bool       // tells of changes, as our servers do
+	cries      bool       // says that everything changed, always
+	watched    int        // calls of Watch that wait
+	lookedAt   int        // and those that do not
 }
 
 func (s *testServer) set(f func(*testServer)) {
@@ -121,6 +126,55 @@ func (s *testServer) readSlot(ctx context.Context, si caps.StorageIndex, shares 
 		}
 	}
 	return out, nil
+}
+
+// Watches implements storage.Watcher.
+func (s *testServer) Watches() (tells bool) {
+	s.set(func(s *testServer) { tells = s.tells })
+	return tells
+}
+
+// Watch implements storage.Watcher. It ends when the server goes down.
+func (s *testServer) Watch(ctx context.Context, have map[caps.StorageIndex]storage.Tag, wait time.Duration) (map[caps.StorageIndex]storage.Tag, error) {
+	if err := s.enter(false); err != nil {
+		return nil, err
+	}
+	var cries bool
+	s.set(func(s *testServer) {
+		if cries = s.cries; wait > 0 {
+			s.watched++
+		} else {
+			s.lookedAt++
+		}
+	})
+	if cries {
+		out := map[caps.StorageIndex]storage.Tag{}
+		for si := range have {
+			out[si] = storage.Tag([]byte(rand.Text())[:16])
+		}
+		return out, nil
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for s.enter(false) == nil {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+		}
+		cancel()
+	}()
+	changed, err := storage.Watch(ctx, s.Client, have, wait)
+	if down := s.enter(false); down != nil {
+		return nil, down
+	}
+	return changed, err
 }
 
 func (s *testServer) AdviseCorrupt(ctx context.Context, kind storage.ShareKind, si caps.StorageIndex, share int, reason string) error {

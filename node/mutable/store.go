@@ -8,7 +8,10 @@ import (
 	"fmt"
 	"io"
 	mrand "math/rand/v2"
+	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"warren/node/caps"
@@ -75,6 +78,23 @@ func (v Version) String() string {
 	return fmt.Sprintf("%d-%s", v.Seqnum, hex.EncodeToString(v.RootHash[:]))
 }
 
+// ParseVersion reads what String wrote.
+func ParseVersion(text string) (Version, error) {
+	if text == "" {
+		return Version{}, nil
+	}
+	number, hash, _ := strings.Cut(text, "-")
+	n, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return Version{}, fmt.Errorf("mutable: not a version: %w", err)
+	}
+	b, err := hex.DecodeString(hash)
+	if err != nil || len(b) != 32 {
+		return Version{}, errors.New("mutable: not a version: its root hash is not 32 bytes in hex")
+	}
+	return Version{n, [32]byte(b)}, nil
+}
+
 func (h Header) version() Version { return Version{h.Seqnum, h.RootHash} }
 
 // Servers hands out the connected storage servers in Tahoe's permuted order.
@@ -118,17 +138,22 @@ type Options struct {
 }
 
 // Store reads and writes mutable files. It is safe for concurrent use: writes of
-// one file through one Store wait for each other. Close it when KeyAhead is set.
+// one file through one Store wait for each other. Close it.
 type Store struct {
-	opts  Options
-	stop  context.CancelFunc
-	wg    sync.WaitGroup
-	ahead *ahead // nil without KeyAhead
+	opts       Options
+	ctx        context.Context // ends with Close
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
+	ahead      *ahead // nil without KeyAhead
+	lines      *lines
+	pictureAge time.Duration
+	asking     atomic.Uint64 // counts the calls of Versions
 
-	mu    sync.Mutex // guards what follows
-	busy  map[caps.StorageIndex]*turn
-	back  map[caps.StorageIndex]Rollback // files that went back
-	known map[[16]byte]*Key              // private keys by writekey
+	mu       sync.Mutex // guards what follows
+	pictures map[caps.StorageIndex]*picture
+	busy     map[caps.StorageIndex]*turn
+	back     map[caps.StorageIndex]Rollback // files that went back
+	known    map[[16]byte]*Key              // private keys by writekey
 }
 
 // rememberKeys is how many files' keys are remembered. Beyond that some are
@@ -163,7 +188,7 @@ func New(opts Options) (*Store, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Store{
-		opts: opts, stop: stop,
+		opts: opts, ctx: ctx, stop: stop, lines: newLines(), pictureAge: pictureAge, pictures: map[caps.StorageIndex]*picture{},
 		busy: map[caps.StorageIndex]*turn{}, back: map[caps.StorageIndex]Rollback{}, known: map[[16]byte]*Key{},
 	}
 	if opts.KeyAhead {
@@ -175,7 +200,9 @@ func New(opts Options) (*Store, error) {
 
 // Close ends the Store's goroutines and waits for them.
 func (s *Store) Close() {
+	s.lines.mu.Lock() // who holds it and finds the Store open may start another
 	s.stop()
+	s.lines.mu.Unlock()
 	s.wg.Wait()
 }
 
@@ -273,6 +300,7 @@ func (s *Store) look(ctx context.Context, id identity, use func(*survey, *versio
 			if err == nil {
 				v.alarm(best)
 				s.opts.Seen.gave(id.index, best.header.Seqnum)
+				v.note(best)
 			}
 			if !errors.Is(err, ErrNotEnoughShares) {
 				return err
@@ -310,6 +338,7 @@ func (s *Store) Version(ctx context.Context, c caps.MutableRead) (Version, error
 	}
 	v.alarm(best)
 	s.opts.Seen.gave(id.index, best.header.Seqnum)
+	v.note(best)
 	return best.header.version(), nil
 }
 

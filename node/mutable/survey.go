@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -89,6 +90,7 @@ type survey struct {
 	id       identity
 	servers  []grid.Server // in permuted order
 	state    []answer
+	held     map[int]seenAt // what those hold that answered
 	shares   []*share
 	bad      []slot             // shares that are there and cannot be believed
 	dropped  map[slotKey]prefix // what drop took out, so that asking again does not bring it back
@@ -108,7 +110,7 @@ func (s *Store) survey(id identity) *survey {
 	servers := s.opts.Servers.Permuted(id.index)
 	return &survey{
 		store: s, id: id, servers: servers,
-		state: make([]answer, len(servers)), dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
+		state: make([]answer, len(servers)), held: map[int]seenAt{}, dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
 		why: map[slotKey]error{}, failures: map[int]error{},
 	}
 }
@@ -117,7 +119,7 @@ func (s *Store) survey(id identity) *survey {
 func (v *survey) again() *survey {
 	return &survey{
 		store: v.store, id: v.id, servers: v.servers,
-		state: make([]answer, len(v.servers)), dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
+		state: make([]answer, len(v.servers)), held: map[int]seenAt{}, dropped: map[slotKey]prefix{}, proven: map[prefix]bool{},
 		why: map[slotKey]error{}, failures: map[int]error{},
 	}
 }
@@ -132,6 +134,7 @@ func (v *survey) forget() {
 // reply is one server's answer to a question.
 type reply struct {
 	server int
+	held   seenAt
 	shares []*share
 	bad    []slot
 	// foreign is why some of bad are not ours to read: of another format, or too
@@ -230,7 +233,7 @@ func (v *survey) take(r reply) {
 	if r.foreign != nil {
 		v.foreign = r.foreign
 	}
-	v.state[r.server] = answered
+	v.state[r.server], v.held[r.server] = answered, r.held
 	for num, err := range r.why {
 		v.why[slotKey{r.server, num}] = err
 	}
@@ -360,14 +363,15 @@ func (v *survey) missing() error {
 func (v *survey) query(ctx context.Context, server int, size uint64) reply {
 	r := reply{server: server, why: map[int]error{}}
 	client := v.servers[server].Client
-	got, err := client.ReadSlot(ctx, v.id.index, nil, []storage.ReadVector{{Offset: 0, Size: size}})
+	got, err := client.ReadSlot(storage.Expecting(ctx, v.store.had(v.id.index, v.servers[server].ID)), v.id.index, nil, []storage.ReadVector{{Offset: 0, Size: size}})
 	if errors.Is(err, storage.ErrNoShare) {
-		return r
+		got, err = nil, nil
 	}
 	if err != nil {
 		r.err = err
 		return r
 	}
+	r.held = seenAt{tag: tagOf(got), shares: slices.Sorted(maps.Keys(got))}
 	for num, vectors := range got {
 		if num < 0 || num >= maxShares || len(vectors) != 1 || uint64(len(vectors[0])) > size {
 			r.err = fmt.Errorf("mutable: a server answered beside the question")

@@ -19,3 +19,18 @@ func Offered(ctx context.Context, size uint64) []byte {
 	}
 	return buf[:size]
 }
+
+type expectingKey struct{}
+
+// Expecting tells ReadSlot, when it is asked for all shares held, which ones the server
+// had before: where it takes one question to find out and others to read, a Client may
+// ask both at once.
+func Expecting(ctx context.Context, shares []int) context.Context {
+	return context.WithValue(ctx, expectingKey{}, shares)
+}
+
+// Expected is for those who implement ReadSlot: the shares that are likely to be there.
+func Expected(ctx context.Context) []int {
+	shares, _ := ctx.Value(expectingKey{}).([]int)
+	return shares
+}

@@ -49,6 +49,8 @@ func (ss *Session) ReadTestWrite(ctx context.Context, si caps.StorageIndex, secr
 		return false, reads, err
 	}
 	closeAll(all) // the reads are done; what is open cannot be replaced on Windows
+	// Also when only some of it was done.
+	defer ss.watchers.changed(si)
 	if err := ss.writeSlot(si, secrets, held, tw); err != nil {
 		return false, nil, err
 	}

@@ -43,6 +43,8 @@ type Server struct {
 	opt     Options
 	locks   keyedLocks
 	tallies tallies
+	// watchers wait for slots to change: whoever changes one tells them, when it is done.
+	watchers watchers
 
 	mu sync.Mutex
 	// mu guards what follows; it is held for no I/O.

@@ -139,6 +139,7 @@ func (s *Server) Remove(si caps.StorageIndex, drop func(Held) bool) (removed []H
 	if len(numbers) == 0 {
 		return nil, nil
 	}
+	defer s.watchers.changed(si)
 	if err := s.backend.Publish(si, nil, numbers); err != nil {
 		return nil, fmt.Errorf("storage: removing shares: %w", err)
 	}

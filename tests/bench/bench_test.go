@@ -3,14 +3,11 @@ package bench
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -134,87 +131,4 @@ func BenchmarkImmutable(b *testing.B) {
 		}
 		report(b, size, took)
 	})
-}
-
-// BenchmarkSmallFiles is 300 files of up to 16 KiB, written into one participant's
-// folder, until the last of them stands in the other's: seen by file events,
-// uploaded, published, polled for, fetched and written.
-func BenchmarkSmallFiles(b *testing.B) {
-	const files = 300
-	intro := startGrid(b)
-	alice, bob := join(b, intro)
-	random := rand.NewChaCha8([32]byte{7})
-	n := 0
-	var took time.Duration
-	for b.Loop() {
-		n++
-		batch := filepath.Join(alice, fmt.Sprintf("batch %d", n))
-		want := map[string][]byte{}
-		for i := range files {
-			body := make([]byte, 100+random.Uint64()%(16<<10))
-			random.Read(body)
-			want[fmt.Sprintf("file %d", i)] = body
-		}
-		start := time.Now()
-		if err := os.Mkdir(batch, 0o755); err != nil {
-			b.Fatal(err)
-		}
-		for name, body := range want {
-			if err := os.WriteFile(filepath.Join(batch, name), body, 0o644); err != nil {
-				b.Fatal(err)
-			}
-		}
-		arrived := filepath.Join(bob, filepath.Base(batch))
-		interop.Eventually(b, 5*time.Minute, "the files at the other participant", func() error {
-			have, err := os.ReadDir(arrived)
-			if err != nil || len(have) < files {
-				return fmt.Errorf("%d of %d files (%v)", len(have), files, err)
-			}
-			for name, body := range want {
-				if got, err := os.ReadFile(filepath.Join(arrived, name)); err != nil || !bytes.Equal(got, body) {
-					return fmt.Errorf("%s is not the file that was written (%v)", name, err)
-				}
-			}
-			return nil
-		})
-		took += time.Since(start)
-	}
-	b.ReportMetric(took.Seconds()/float64(b.N), "s/300-files")
-	b.ReportMetric(0, "ns/op")
-}
-
-// join makes two clients of the grid with one folder between them, by an invite,
-// and returns its two directories.
-func join(b *testing.B, intro *interop.Introducer) (alice, bob string) {
-	bin, dir := interop.Warren(b), b.TempDir()
-	port := interop.FreePort(b)
-	mailbox := interop.Start(b, bin, "mailbox", fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), filepath.Join(dir, "mailbox"))
-	interop.WaitPort(b, mailbox, port)
-	url := fmt.Sprintf("ws://127.0.0.1:%d/v1", port)
-
-	operator := interop.StartOurClient(b, intro.FURL, needed, happy, total, total)
-	alice, bob = filepath.Join(dir, "alice"), filepath.Join(dir, "bob")
-	if err := os.Mkdir(alice, 0o755); err != nil {
-		b.Fatal(err)
-	}
-	interop.Run(b, time.Minute, bin, "-d", operator.Dir, "folder", "add", alice, "--name=bench", "--author=alice")
-	var is struct{ Code string }
-	out := interop.Run(b, time.Minute, bin, "-d", operator.Dir, "invite", "bob", "--folder=bench", "--mailbox="+url, "--json")
-	if err := json.Unmarshal([]byte(out), &is); err != nil {
-		b.Fatal(err)
-	}
-	newcomer := interop.StartIn(b, dir, []string{"HOME=" + dir}, bin,
-		"-d", filepath.Join(dir, "node"), "join", "--direct", "--yes", "--mailbox="+url, is.Code, bob)
-	interop.Eventually(b, 2*time.Minute, "the newcomer's node", func() error {
-		select {
-		case <-newcomer.Done():
-			b.Fatalf("join ended:\n%s", newcomer.Output())
-		default:
-		}
-		if !strings.Contains(newcomer.Output(), "node running in ") {
-			return fmt.Errorf("not running yet")
-		}
-		return nil
-	})
-	return alice, bob
 }

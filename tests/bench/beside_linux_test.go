@@ -57,12 +57,21 @@ func BenchmarkBesideTahoe(b *testing.B) {
 		}
 		p.Size = int64(n) * mebibyte
 	}
-	interop.Warren(b) // not onto the tmpfs
 	file := os.Getenv("WARREN_BENCH_JSON")
 	if file == "" {
 		file = filepath.Join(interop.Root(b), "tests", "bench", "beside-tahoe.json")
 	}
-	all := figures{Plan: p, Machine: machine(b)}
+	compare(b, &figures[plan]{Plan: p}, p, file, func(c *comparison) { c.round(b) }, func(b *testing.B, m medium) {
+		fmt.Print("\n", m.table(p))
+		m.report(b)
+	})
+}
+
+// compare has each medium's systems measured round by round, and saves all there is
+// after each.
+func compare[P any](b *testing.B, all *figures[P], p plan, file string, round func(*comparison), end func(*testing.B, medium)) {
+	interop.Warren(b) // not onto the tmpfs
+	all.Machine = machine(b)
 	for _, m := range []struct{ name, dir string }{{"disk", os.TempDir()}, {"tmpfs", "/dev/shm"}} {
 		b.Run(m.name, func(b *testing.B) {
 			b.Setenv("TMPDIR", m.dir)
@@ -75,13 +84,12 @@ func BenchmarkBesideTahoe(b *testing.B) {
 			done := medium{Name: m.name, Filesystem: filesystemOf(b, m.dir)}
 			all.Media = append(all.Media, done)
 			for b.Loop() {
-				c.round(b)
+				round(c)
 				done.Rounds = c.rounds
 				all.Media[len(all.Media)-1] = done
 				all.save(b, file)
 			}
-			fmt.Print("\n", done.table(p))
-			done.report(b)
+			end(b, done)
 		})
 	}
 }
@@ -93,8 +101,8 @@ func TestBesideTahoe(t *testing.T) {
 	c.round(t)
 	file := filepath.Join(t.TempDir(), "figures.json")
 	done := medium{Name: "disk", Filesystem: filesystemOf(t, t.TempDir()), Rounds: c.rounds}
-	(&figures{Plan: p, Machine: machine(t), Media: []medium{done}}).save(t, file)
-	read := load(t, file)
+	(&figures[plan]{Plan: p, Machine: machine(t), Media: []medium{done}}).save(t, file)
+	read := load[plan](t, file)
 	if len(read.Media) != 1 || len(read.Media[0].Rounds) != 1 {
 		t.Fatalf("read back %d media", len(read.Media))
 	}
@@ -127,6 +135,10 @@ type system struct {
 	client  *interop.WebClient
 	servers []*interop.Process
 	dirs    []string // node directories of the servers
+	// proxies, if wanted, stand before the servers, each byte so late each way.
+	behind  bool
+	far     time.Duration
+	proxies []*interop.Proxy
 }
 
 // processes are the servers and the client.
@@ -188,10 +200,16 @@ func (s *system) serve(t testing.TB, p plan, program, introducer string) {
 	for i := range p.Servers {
 		name, port := fmt.Sprintf("server%d", i), interop.FreePort(t)
 		dir := filepath.Join(t.TempDir(), name)
+		location := port
+		if s.behind {
+			proxy := interop.StartProxy(t, port)
+			proxy.Far(s.far)
+			s.proxies, location = append(s.proxies, proxy), proxy.Port()
+		}
 		interop.Run(t, 2*time.Minute, program, "create-node", "--introducer="+introducer, "--nickname="+name, "--webport=none", "--listen=tcp",
-			fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", port), dir)
+			fmt.Sprintf("--port=tcp:%d:interface=127.0.0.1", port), fmt.Sprintf("--location=tcp:127.0.0.1:%d", location), dir)
 		run := []string{"-d", dir, "run"}
-		if s.name != ours {
+		if filepath.Base(program) == "tahoe" {
 			// As clients, which they are too, they would ask each other every second.
 			forceFoolscap(t, dir)
 			run = []string{"run", "--allow-stdin-close", dir}

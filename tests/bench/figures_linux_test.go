@@ -11,8 +11,8 @@ import (
 )
 
 // figures are all that was measured, as the JSON file has it.
-type figures struct {
-	Plan    plan              `json:"plan"`
+type figures[P any] struct {
+	Plan    P                 `json:"plan"`
 	Machine map[string]string `json:"machine"`
 	Media   []medium          `json:"media"`
 }
@@ -30,7 +30,7 @@ type round struct {
 	Samples    map[string]map[string]sample `json:"samples"`
 }
 
-func (f *figures) save(t testing.TB, file string) {
+func (f *figures[P]) save(t testing.TB, file string) {
 	t.Helper()
 	b, err := json.MarshalIndent(f, "", " ")
 	if err != nil {
@@ -41,7 +41,7 @@ func (f *figures) save(t testing.TB, file string) {
 	}
 }
 
-func load(t testing.TB, file string) (f figures) {
+func load[P any](t testing.TB, file string) (f figures[P]) {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {

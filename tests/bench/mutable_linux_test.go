@@ -79,48 +79,19 @@ func BenchmarkMutableBesideTahoe(b *testing.B) {
 		}
 		p.Size = int64(n) * mebibyte
 	}
-	interop.Warren(b) // not onto the tmpfs
 	file := os.Getenv("WARREN_BENCH_MUTABLE_JSON")
 	if file == "" {
 		file = filepath.Join(interop.Root(b), "tests", "bench", "mutable-beside-tahoe.json")
 	}
-	all := struct {
-		Plan    changing          `json:"plan"`
-		Machine map[string]string `json:"machine"`
-		Media   []medium          `json:"media"`
-	}{Plan: p, Machine: machine(b)}
-	for _, m := range []struct{ name, dir string }{{"disk", os.TempDir()}, {"tmpfs", "/dev/shm"}} {
-		b.Run(m.name, func(b *testing.B) {
-			b.Setenv("TMPDIR", m.dir)
-			needRoom(b, m.dir, m.name == "tmpfs", p.plan)
-			c := newComparison(b, p.plan)
-			c.tell = func(name, system string, s sample) {
-				fmt.Fprintf(os.Stderr, "%s, round %d: %s, %s: %.2f s, CPU %.2f + %.2f s, others' %.2f s\n",
-					m.name, len(c.rounds)+1, name, system, s.Seconds, s.ClientCPU, s.ServerCPU, s.OthersCPU)
-			}
-			done := medium{Name: m.name, Filesystem: filesystemOf(b, m.dir)}
-			all.Media = append(all.Media, done)
-			for b.Loop() {
-				c.change(b, p)
-				done.Rounds = c.rounds
-				all.Media[len(all.Media)-1] = done
-				text, err := json.MarshalIndent(all, "", " ")
-				if err != nil {
-					b.Fatal(err)
-				}
-				if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
-					b.Fatal(err)
-				}
-			}
-			fmt.Print("\n", done.tableOf(p))
-			for _, k := range p.cases() {
-				b.ReportMetric(done.of(k.name, ours, seconds).median/float64(k.times), k.name+"-s")
-				b.ReportMetric(done.ratio(k.name, foolscap).median, k.name+"-x-Foolscap")
-				b.ReportMetric(done.ratio(k.name, gbs).median, k.name+"-x-GBS")
-			}
-			b.ReportMetric(0, "ns/op")
-		})
-	}
+	compare(b, &figures[changing]{Plan: p}, p.plan, file, func(c *comparison) { c.change(b, p) }, func(b *testing.B, m medium) {
+		fmt.Print("\n", m.tableOf(p))
+		for _, k := range p.cases() {
+			b.ReportMetric(m.of(k.name, ours, seconds).median/float64(k.times), k.name+"-s")
+			b.ReportMetric(m.ratio(k.name, foolscap).median, k.name+"-x-Foolscap")
+			b.ReportMetric(m.ratio(k.name, gbs).median, k.name+"-x-GBS")
+		}
+		b.ReportMetric(0, "ns/op")
+	})
 }
 
 // smallest is the smallest such comparison, of systems that run.

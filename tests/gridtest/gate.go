@@ -92,6 +92,28 @@ func (g *gate) ReadSlot(ctx context.Context, si caps.StorageIndex, shares []int,
 	return reads, err
 }
 
+func (g *gate) Watches() bool { return storage.Watches(g.client) }
+
+// Watch ends as well when the server goes down.
+func (g *gate) Watch(ctx context.Context, have map[caps.StorageIndex]storage.Tag, wait time.Duration) (changed map[caps.StorageIndex]storage.Tag, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for !g.down.Load() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+		}
+		cancel()
+	}()
+	err = pass(g, func() (err error) { changed, err = storage.Watch(ctx, g.client, have, wait); return })
+	return changed, err
+}
+
 // certificate is a self-signed one, as a node's.
 func certificate(t testing.TB) tls.Certificate {
 	t.Helper()

@@ -65,6 +65,7 @@ type Server struct {
 
 	grid   *Grid
 	client storage.Client
+	dial   func() *gbs.Client // over HTTPS
 	lease  []byte
 	down   atomic.Bool
 }
@@ -117,7 +118,7 @@ func (g *Grid) serve(t testing.TB, i int) *Server {
 	})
 	s.client = storage.Local(s.Storage)
 	if g.opt.HTTPS {
-		s.client = s.https(t)
+		s.https(t)
 	}
 	return s
 }
@@ -165,7 +166,12 @@ func (g *Grid) Join(t testing.TB) *Client {
 func (g *Grid) connect(a grid.Announced) ([]grid.Candidate, string) {
 	for _, s := range g.Servers {
 		if s.ID == a.ID {
-			return []grid.Candidate{{Client: &gate{s.client, &s.down}, Via: "gridtest"}}, ""
+			way := grid.Candidate{Client: &gate{s.client, &s.down}, Via: "gridtest"}
+			if g.opt.HTTPS { // each with connections of its own, as nodes have them
+				c := s.dial()
+				way.Client, way.Close = &gate{c, &s.down}, c.Close
+			}
+			return []grid.Candidate{way}, ""
 		}
 	}
 	return nil, "not a server of this grid"
@@ -240,8 +246,8 @@ func (g *Grid) Shares(t testing.TB, si caps.StorageIndex) int {
 	return n
 }
 
-// https serves the server on loopback and is a client of it.
-func (s *Server) https(t testing.TB) storage.Client {
+// https serves the server on loopback.
+func (s *Server) https(t testing.TB) {
 	t.Helper()
 	const swissnum = "swissnumoftests"
 	cert := certificate(t)
@@ -265,9 +271,7 @@ func (s *Server) https(t testing.TB) storage.Client {
 		t.Fatal(err)
 	}
 	var d net.Dialer
-	c := gbs.NewClient(nurl, d.DialContext)
-	t.Cleanup(func() { c.Close() })
-	return c
+	s.dial = func() *gbs.Client { return gbs.NewClient(nurl, d.DialContext) }
 }
 
 // ErrDown is what calls to a server that is down fail with.

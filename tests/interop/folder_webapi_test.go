@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // Two magic-folder 24.3 daemons, each on the web API of a node of ours, on a grid
@@ -35,13 +34,7 @@ func TestMagicFoldersOnOurNodes(t *testing.T) {
 	}
 	const folder = "on ours"
 	a.add(t, folder, "alice", x)
-	var inv struct {
-		Code string `json:"wormhole-code"`
-	}
-	a.api(t, "POST", "/experimental/magic-folder/on%20ours/invite", map[string]any{"participant-name": "bob", "mode": "read-write"}, &inv)
-	if err := <-b.join(within(t, 2*time.Minute), folder, inv.Code, "bob", y); err != nil {
-		t.Fatal(err)
-	}
+	a.Invite(t, b, folder, "bob", y)
 
 	for i := range 15 {
 		writeIn(t, x, fmt.Sprintf("from alice/%d ü %%", i), strings.Repeat("alice ", i*i))

@@ -1,6 +1,7 @@
 package interop
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net"
@@ -24,6 +25,7 @@ type Proxy struct {
 	onUp     bool
 	reached  func()
 	pace     Pace
+	delay    time.Duration
 }
 
 // Pace is how fast a Proxy passes things on.
@@ -73,8 +75,8 @@ func (p *Proxy) serve() {
 			p.conns[in], p.conns[out] = true, true
 			p.mu.Unlock()
 			var both sync.WaitGroup
-			both.Go(func() { p.carry(out, in, true); out.Close(); in.Close() })
-			both.Go(func() { p.carry(in, out, false); out.Close(); in.Close() })
+			both.Go(func() { p.carry(p.far(out, &both), in, true); out.Close(); in.Close() })
+			both.Go(func() { p.carry(p.far(in, &both), out, false); out.Close(); in.Close() })
 			both.Wait()
 			p.mu.Lock()
 			delete(p.conns, in)
@@ -84,7 +86,8 @@ func (p *Proxy) serve() {
 	}
 }
 
-func (p *Proxy) carry(to io.Writer, from io.Reader, up bool) {
+func (p *Proxy) carry(to io.WriteCloser, from io.Reader, up bool) {
+	defer to.Close()
 	b := make([]byte, 16<<10)
 	for {
 		n, err := from.Read(b)
@@ -113,6 +116,76 @@ func (p *Proxy) carry(to io.Writer, from io.Reader, up bool) {
 				return
 			}
 			rest = rest[size:]
+		}
+	}
+}
+
+// Far makes each byte on connections made from now on come later, each way: a round
+// trip takes twice as long. As on a long line, what follows does not wait for it.
+func (p *Proxy) Far(delay time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = delay
+}
+
+// far is the other end of the line.
+func (p *Proxy) far(to io.Writer, wg *sync.WaitGroup) io.WriteCloser {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := &line{to: to, delay: p.delay, ended: p.ended, failed: make(chan struct{}), way: make(chan parcel, 1<<12)}
+	if p.delay > 0 {
+		wg.Go(l.deliver)
+	}
+	return l
+}
+
+// line delivers what is written a while later.
+type line struct {
+	to     io.Writer
+	delay  time.Duration
+	ended  <-chan struct{}
+	failed chan struct{} // closed when nothing can be delivered any more
+	way    chan parcel
+}
+
+type parcel struct {
+	due  time.Time
+	data []byte
+}
+
+func (l *line) Write(b []byte) (int, error) {
+	if l.delay == 0 {
+		return l.to.Write(b)
+	}
+	select {
+	case l.way <- parcel{time.Now().Add(l.delay), bytes.Clone(b)}:
+		return len(b), nil
+	case <-l.failed:
+		return 0, io.ErrClosedPipe
+	case <-l.ended:
+		return 0, io.ErrClosedPipe
+	}
+}
+
+// Close ends the line when all has been delivered.
+func (l *line) Close() error {
+	close(l.way)
+	if l.delay > 0 {
+		<-l.failed
+	}
+	return nil
+}
+
+func (l *line) deliver() {
+	defer close(l.failed)
+	for b := range l.way {
+		select {
+		case <-time.After(time.Until(b.due)):
+		case <-l.ended:
+			return
+		}
+		if _, err := l.to.Write(b.data); err != nil {
+			return
 		}
 	}
 }

@@ -4,16 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"net"
-	"net/http/httptest"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"warren/invite"
-	"warren/invite/mailbox"
 	"warren/invite/message"
 	"warren/invite/wormhole"
 	"warren/node/caps"
@@ -24,28 +20,6 @@ const (
 	inviteFURL = "pb://aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaq@tcp:127.0.0.1:4321/bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
 	textApp    = "lothar.com/wormhole/text-or-file-xfer"
 )
-
-func loopback(ctx context.Context, network, address string) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, network, address)
-}
-
-func within(t testing.TB, limit time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), limit)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func ourMailbox(t testing.TB) string {
-	t.Helper()
-	s, err := mailbox.Open(mailbox.Config{Path: filepath.Join(t.TempDir(), "mailbox.db")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := httptest.NewServer(s)
-	t.Cleanup(func() { s.Close(); h.Close() })
-	return "ws" + strings.TrimPrefix(h.URL, "http") + "/v1"
-}
 
 func realMailbox(t testing.TB) string {
 	t.Helper()
@@ -73,15 +47,6 @@ func runSession(t testing.TB, url, code string) *wormhole.Session {
 	go func() { s.Run(ctx); close(done) }()
 	t.Cleanup(func() { cancel(); <-done })
 	return s
-}
-
-func mustJSON(t testing.TB, v any) []byte {
-	t.Helper()
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 // The wormhole command exchanges a text with itself and with our session, both
@@ -195,27 +160,6 @@ func offered(t testing.TB, i *invite.Inviter, url string) invite.Issued {
 		t.Fatal(err)
 	}
 	return issued
-}
-
-func finished(t testing.TB, i *invite.Inviter, id string, acknowledged bool) {
-	t.Helper()
-	Eventually(t, 2*time.Minute, "the invite is done", func() error {
-		for _, v := range i.List() {
-			if v.ID == id && v.State == invite.Done && v.Acknowledged == acknowledged {
-				return nil
-			}
-		}
-		return fmt.Errorf("%+v", i.List())
-	})
-}
-
-func join(t testing.TB, url, code string) (message.Settings, error) {
-	return invite.Accept(within(t, 2*time.Minute), invite.AcceptOptions{
-		CodeOrLink: code, Mailbox: url, Dial: loopback,
-		Reply: func(context.Context, message.Settings) (message.Acknowledgement, error) {
-			return message.Acknowledgement{Keys: map[string]string{"node": "pub-v0-x"}}, nil
-		},
-	})
 }
 
 func TestOurInvite(t *testing.T) {

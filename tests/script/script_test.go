@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 //
 //	start NAME ARG...     run `warren ARG...` in the background
 //	says NAME REGEXP      wait until it prints that
-//	stop NAME             end it as Ctrl-C does, and wait
+//	halt NAME             end it as Ctrl-C does, and wait
 //	kill9 NAME            end it as a power cut does
 //	await FILE [REGEXP]   wait until a file is there and matches
 //	until REGEXP ARG...   run `warren ARG...` until it succeeds and prints a match
@@ -46,7 +46,7 @@ func TestStories(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": with((*stage).start), "stop": with((*stage).stop), "kill9": with((*stage).kill),
+			"start": with((*stage).start), "halt": with((*stage).halt), "kill9": with((*stage).kill),
 			"says": with((*stage).says), "await": with((*stage).await), "until": with((*stage).until), "port": with((*stage).port),
 			"capture": with((*stage).capture), "fails": with((*stage).fails), "code": with((*stage).code),
 		},
@@ -88,7 +88,7 @@ func (s *stage) process(ts *testscript.TestScript, args []string) *interop.Proce
 	return s.running[args[0]]
 }
 
-func (s *stage) stop(ts *testscript.TestScript, args []string) {
+func (s *stage) halt(ts *testscript.TestScript, args []string) {
 	s.process(ts, args).Stop(limit)
 }
 

@@ -18,7 +18,7 @@ import (
 func pathEscape(s string) string { return url.PathEscape(s) }
 
 func (e *env) folderCommand() *cli.Command {
-	return &cli.Command{
+	c := &cli.Command{
 		Name: "folder", Usage: "share folders, and see how they stand",
 		Subcommands: []*cli.Command{
 			{
@@ -26,12 +26,13 @@ func (e *env) folderCommand() *cli.Command {
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "name", Aliases: []string{"n"}, Usage: "the folder's name (default: the directory's)"},
 					&cli.StringFlag{Name: "author", Aliases: []string{"A"}, Usage: "your name in it (default: your login name)"},
+					&cli.BoolFlag{Name: "admin-only", Usage: "only you take newcomers in: nobody else can write to the list of members"},
 				},
 				Action: func(c *cli.Context) error {
 					if err := wantArgs(c, 1, 1); err != nil {
 						return err
 					}
-					return e.folderAdd(c.Context, c.Args().First(), c.String("name"), c.String("author"))
+					return e.folderAdd(c.Context, c.Args().First(), c.String("name"), c.String("author"), c.Bool("admin-only"))
 				},
 			},
 			{Name: "list", Usage: "list the folders", Action: func(c *cli.Context) error { return e.folderList(c.Context) }},
@@ -57,9 +58,13 @@ func (e *env) folderCommand() *cli.Command {
 			},
 		},
 	}
+	c.Subcommands = append(c.Subcommands, e.conflictCommands()...)
+	c.Subcommands = append(c.Subcommands, e.historyCommands()...)
+	c.Subcommands = append(c.Subcommands, e.memberCommands()...)
+	return c
 }
 
-func (e *env) folderAdd(ctx context.Context, dir, name, author string) error {
+func (e *env) folderAdd(ctx context.Context, dir, name, author string, adminOnly bool) error {
 	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
@@ -74,13 +79,17 @@ func (e *env) folderAdd(ctx context.Context, dir, name, author string) error {
 		author = loginName()
 	}
 	var st magicfolder.Status
-	if err := node.control(ctx, "POST", "folders", daemon.FolderRequest{Name: name, Dir: dir, Author: author}, &st); err != nil {
+	if err := node.control(ctx, "POST", "folders", daemon.FolderRequest{Name: name, Dir: dir, Author: author, AdminOnly: adminOnly}, &st); err != nil {
 		return err
 	}
 	if e.ui.JSON {
 		return e.ui.Data(st)
 	}
 	e.ui.Result("folder %s: %s is shared as %s", ui.Clean(st.Name), ui.Clean(st.Dir), ui.Clean(st.Participant))
+	if adminOnly {
+		e.ui.Say("invite somebody on this grid to it: warren folder invite %s NAME", ui.Clean(st.Name))
+		return nil
+	}
 	e.ui.Say("invite somebody to it: warren invite NAME --folder %s", ui.Clean(st.Name))
 	return nil
 }

@@ -99,7 +99,11 @@ func (e *env) invite(ctx context.Context, o inviteOptions) error {
 		case 0:
 			e.ui.Say("this node shares no folder: the invite is to the grid alone (warren folder add DIR makes one)")
 		case 1:
-			o.folder = s.Folders[0].Name
+			if f := s.Folders[0]; f.AdminOnly {
+				e.ui.Say("the invite is to the grid alone; when %s is there: warren folder invite %s %s", ui.Clean(o.name), ui.Clean(f.Name), ui.Clean(o.name))
+			} else {
+				o.folder = f.Name
+			}
 		default:
 			return ui.Usage("there are several folders: name one with --folder")
 		}

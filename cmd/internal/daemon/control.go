@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"warren/invite"
+	"warren/invite/code"
+	"warren/invite/message"
 	"warren/invite/wormhole"
 	"warren/magicfolder"
 	"warren/node"
@@ -32,7 +34,20 @@ import (
 //	GET    folders                     []magicfolder.Status
 //	POST   folders         FolderRequest -> magicfolder.Status
 //	POST   folders/{name}/sync         scan and poll now -> magicfolder.Status
+//	POST   folders/{name}/scan, /poll  the one or the other -> magicfolder.Status
+//	GET    folders/{name}/conflicts    magicfolder.Conflicts
+//	POST   folders/{name}/resolve      ResolveRequest -> magicfolder.Resolved
+//	GET    folders/{name}/history?path=&from=&limit=    lines of HistoryLine, as they are read
+//	GET    folders/{name}/version?path=&from=&version=  a version's bytes
+//	POST   folders/{name}/restore      RestoreRequest -> magicfolder.Restored
+//	GET    folders/{name}/deleted      []magicfolder.DeletedFile
+//	POST   folders/{name}/undelete     RestoreRequest -> magicfolder.Restored
 //	DELETE folders/{name}?withdraw=    leave; the files stay
+//	POST   folders/join    JoinRequest -> magicfolder.Status, after the inviter has come
+//	POST   folders/{name}/invites      FolderInviteRequest -> Issued
+//	GET    folders/{name}/members      []magicfolder.Member
+//	DELETE folders/{name}/members/{member}             magicfolder.Removal
+//	POST   folders/{name}/members/{member}/accept-key  AcceptedKey
 //	GET    upkeep                      upkeep.Status
 //	POST   upkeep          upkeep.Request -> UpkeepRound, which begins
 
@@ -107,6 +122,8 @@ type FolderRequest struct {
 	Name   string `json:"name"`
 	Dir    string `json:"dir"`
 	Author string `json:"author"`
+	// AdminOnly: invites to it give the right to read the Collective alone.
+	AdminOnly bool `json:"admin_only,omitempty"`
 }
 
 // UpkeepRound is a round of upkeep that was asked for.
@@ -149,7 +166,13 @@ func (d *Daemon) control() http.Handler {
 	handle("GET folders", func(*http.Request) (any, error) { return d.folders.Status(), nil })
 	handle("POST folders", d.addFolder)
 	handle("POST folders/{name}/sync", d.syncFolder)
+	d.lookBack(mux, handle)
 	handle("DELETE folders/{name}", d.leaveFolder)
+	handle("POST folders/join", d.joinFolder)
+	handle("POST folders/{name}/invites", d.offerFolder)
+	handle("GET folders/{name}/members", d.membersOf)
+	handle("DELETE folders/{name}/members/{member}", d.removeMember)
+	handle("POST folders/{name}/members/{member}/accept-key", d.acceptKey)
 	handle("GET upkeep", func(*http.Request) (any, error) { return d.upkeep.Status() })
 	handle("POST upkeep", d.beginUpkeep)
 	return mux
@@ -167,9 +190,11 @@ func body(r *http.Request, into any) error {
 	return nil
 }
 
-// refuse maps errors to statuses; the text is for people.
-func refuse(w http.ResponseWriter, err error) {
-	code := http.StatusInternalServerError
+// refuse answers with an error; the text is for people.
+func refuse(w http.ResponseWriter, err error) { http.Error(w, err.Error(), refusal(err)) }
+
+// refusal maps errors to statuses.
+func refusal(err error) int {
 	for _, m := range []struct {
 		err  error
 		code int
@@ -180,13 +205,18 @@ func refuse(w http.ResponseWriter, err error) {
 		{magicfolder.ErrNoFolder, http.StatusNotFound}, {invite.ErrNoInvite, http.StatusNotFound},
 		{magicfolder.ErrUnhappy, http.StatusServiceUnavailable}, {magicfolder.ErrUnavailable, http.StatusServiceUnavailable},
 		{wormhole.ErrUnreachable, http.StatusBadGateway},
+		{magicfolder.ErrNoMember, http.StatusNotFound}, {magicfolder.ErrTaken, http.StatusConflict}, {magicfolder.ErrNotAdmin, http.StatusForbidden},
+		{magicfolder.ErrSameKey, http.StatusConflict}, {ErrAdminOnly, http.StatusConflict}, {ErrJoining, http.StatusConflict}, {ErrNotEmpty, http.StatusConflict},
+		{code.ErrMalformed, http.StatusBadRequest}, {code.ErrMailbox, http.StatusBadRequest}, {message.ErrRefused, http.StatusConflict},
+		{magicfolder.ErrPath, http.StatusBadRequest}, {magicfolder.ErrWhose, http.StatusBadRequest},
+		{magicfolder.ErrNoConflict, http.StatusNotFound}, {magicfolder.ErrNoVersion, http.StatusNotFound},
+		{magicfolder.ErrOnlyCopy, http.StatusConflict}, {magicfolder.ErrBusy, http.StatusConflict}, {magicfolder.ErrNotDeleted, http.StatusConflict},
 	} {
 		if errors.Is(err, m.err) {
-			code = m.code
-			break
+			return m.code
 		}
 	}
-	http.Error(w, err.Error(), code)
+	return http.StatusInternalServerError
 }
 
 // Status says how everything stands.
@@ -247,12 +277,15 @@ func (d *Daemon) offer(r *http.Request) (any, error) {
 	if err := body(r, &q); err != nil {
 		return nil, err
 	}
-	box := d.mailboxFor(q.Mailbox)
-	expires := time.Duration(min(max(q.Seconds, -1), math.MaxInt32)) * time.Second
+	return d.issue(r.Context(), invite.Options{Name: q.Name, Folder: q.Folder, Mailbox: d.mailboxFor(q.Mailbox)}, q.Seconds)
+}
+
+// issue makes an invite that lives so many seconds.
+func (d *Daemon) issue(ctx context.Context, o invite.Options, seconds int64) (any, error) {
+	o.Expires = time.Duration(min(max(seconds, -1), math.MaxInt32)) * time.Second
 	// Beyond an hour only a mailbox that keeps invites will do: others forget in minutes.
-	is, err := d.invites.Offer(r.Context(), invite.Options{
-		Name: q.Name, Folder: q.Folder, Expires: expires, Mailbox: box, OwnMailbox: expires > time.Hour,
-	})
+	o.OwnMailbox = o.Expires > time.Hour
+	is, err := d.invites.Offer(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -293,6 +326,9 @@ func (d *Daemon) addFolder(r *http.Request) (any, error) {
 	f, err := d.folders.Create(r.Context(), q.Name, q.Dir, q.Author)
 	if errors.Is(err, magicfolder.ErrUnhappy) && d.meetServers(r.Context()) {
 		f, err = d.folders.Create(r.Context(), q.Name, q.Dir, q.Author)
+	}
+	if err == nil && q.AdminOnly {
+		err = f.SetAdminOnly(true)
 	}
 	if err != nil {
 		return nil, err

@@ -62,6 +62,7 @@ type Daemon struct {
 	mailbox *mailbox.Server      // nil unless warren.cfg enables it
 	// mailboxURL is where others reach our mailbox, once it listens.
 	mailboxURL string
+	joining    sync.Mutex // one folder at a time
 
 	running sync.WaitGroup
 }
@@ -180,7 +181,7 @@ func (d *Daemon) openParts() (err error) {
 		return nil
 	}
 	if d.folders, err = magicfolder.NewManager(magicfolder.Options{
-		Grid: gateway.New(d.Node.Files, d.Node.Dirs), StatePath: FoldersPath(d.cfg), Logger: d.opts.Log,
+		Grid: gateway.New(d.Node.Files, d.Node.Dirs), StatePath: FoldersPath(d.cfg), Logger: d.opts.Log, Gather: d.gather,
 	}); err != nil {
 		return err
 	}
@@ -189,7 +190,7 @@ func (d *Daemon) openParts() (err error) {
 	}
 	d.invites, err = invite.New(invite.Config{
 		Ledger: d.cfg.PrivatePath("invites.db"), Dial: d.home.DialContext,
-		Settings: d.settings, Changed: d.inviteChanged,
+		Settings: d.settings, Joined: d.joined, Folder: d.folderInvite, Admit: d.admit, Changed: d.inviteChanged,
 	})
 	return err
 }

@@ -149,6 +149,17 @@ func TestControlRefuses(t *testing.T) {
 		{token.Text(), "DELETE", "invites/none", "", 404},
 		{token.Text(), "DELETE", "folders/none", "", 404},
 		{token.Text(), "POST", "folders/none/sync", "", 404},
+		{token.Text(), "POST", "folders/none/scan", "", 404},
+		{token.Text(), "POST", "folders/none/poll", "", 404},
+		{token.Text(), "GET", "folders/none/conflicts", "", 404},
+		{token.Text(), "POST", "folders/none/resolve", `{"path": "f", "keep": "mine"}`, 404},
+		{token.Text(), "GET", "folders/none/history?path=f", "", 404},
+		{token.Text(), "GET", "folders/none/version?path=f&version=1", "", 404},
+		{token.Text(), "POST", "folders/none/restore", `{"path": "f", "version": "1"}`, 404},
+		{token.Text(), "GET", "folders/none/deleted", "", 404},
+		{token.Text(), "POST", "folders/none/undelete", `{"path": "f"}`, 404},
+		{"", "GET", "folders/none/history?path=f", "", 401},
+		{"", "GET", "folders/none/version?path=f&version=1", "", 401},
 	} {
 		if got, text := call(t, d, c.token, c.method, c.verb, c.body); got != c.want {
 			t.Errorf("%s %s %s: status %d (%s), want %d", c.method, c.verb, c.body, got, strings.TrimSpace(text), c.want)

@@ -34,7 +34,13 @@ func (d *Daemon) settings(_ context.Context, inv invite.Invite) (message.Setting
 		if err != nil {
 			return message.Settings{}, fmt.Errorf("folder %q: %w", inv.Folder, err)
 		}
+		if f.AdminOnly() || !f.Writable() {
+			return message.Settings{}, ErrAdminOnly
+		}
 		if ours.Writecap, err = caps.Parse(f.Collective().Text()); err != nil {
+			return message.Settings{}, err
+		}
+		if ours.Members, err = introduce(f, inv.Name); err != nil {
 			return message.Settings{}, err
 		}
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -150,36 +151,38 @@ func (j *Newcomer) Accept(ctx context.Context, s message.Settings, place string)
 		return ack, nil
 	}
 	ack.Participant = s.Ours.Participant
-	return ack, j.register(ctx, cfg, s, place)
+	author, err := j.register(ctx, cfg, s, place)
+	ack.Keys[authorKey] = base64.RawURLEncoding.EncodeToString(author)
+	return ack, err
 }
 
 // register remembers the folder in the node's state; the node enters it when it
-// runs and servers are there.
-func (j *Newcomer) register(ctx context.Context, cfg *config.Node, s message.Settings, place string) error {
+// runs and servers are there. It gives our author key in it.
+func (j *Newcomer) register(ctx context.Context, cfg *config.Node, s message.Settings, place string) (ed25519.PublicKey, error) {
 	folders, err := magicfolder.NewManager(magicfolder.Options{Grid: gateway.New(nil, nil), StatePath: FoldersPath(cfg)})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer folders.Close()
 	collective := magicfolder.Cap(s.Ours.Writecap.Text())
 	for _, f := range folders.Folders() {
 		if f.Collective() == collective {
 			j.Folder = f.Dir()
-			return nil
+			return f.AuthorKey(), f.Meet(introduction(s.Ours.Members))
 		}
 	}
 	if place == "" {
-		return errors.New("the folder has no place") // it would be the working directory
+		return nil, errors.New("the folder has no place") // it would be the working directory
 	}
 	if err := CheckPlace(place); err != nil {
-		return err
+		return nil, err
 	}
 	f, err := folders.Join(ctx, s.Ours.Folder, place, s.Ours.Participant, collective)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	j.Folder = f.Dir()
-	return nil
+	return f.AuthorKey(), f.Meet(introduction(s.Ours.Members))
 }
 
 // Abandon takes back what Accept made, after the inviter has refused.

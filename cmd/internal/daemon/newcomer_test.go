@@ -1,14 +1,19 @@
 package daemon
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"net"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"warren/cmd/internal/gateway"
 	"warren/invite"
 	"warren/invite/message"
+	"warren/magicfolder"
 	"warren/node/caps"
 	"warren/node/config"
 	"warren/node/furl"
@@ -26,9 +31,15 @@ func invited(t *testing.T) message.Settings {
 	if err != nil {
 		t.Fatal(err)
 	}
+	board, err := caps.Parse("URI:DIR2-RO:bbbbbbbbbbbbbbbbbbbbbbbbba:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+	if err != nil {
+		t.Fatal(err)
+	}
+	alice := ed25519.PublicKey(bytes.Repeat([]byte{7}, ed25519.PublicKeySize))
 	return message.Settings{
 		Nickname: "grid", Introducer: f, Encoding: message.Encoding{Needed: 1, Happy: 1, Total: 1},
-		Ours: &message.Ours{Grid: "grid", Folder: "docs", Participant: "bob", Writecap: writecap, Tor: message.TorOptional},
+		Ours: &message.Ours{Grid: "grid", Folder: "docs", Participant: "bob", Writecap: writecap, Tor: message.TorOptional,
+			Members: &message.FolderOurs{Keys: map[string]ed25519.PublicKey{"alice": alice}, Admin: alice, Board: board, Generation: 2}},
 	}
 }
 
@@ -68,8 +79,24 @@ func TestNewcomerTakesBackItsOwn(t *testing.T) {
 	if err != nil || first.Participant != "bob" || j.Folder != place {
 		t.Fatalf("%+v, %v", first, err)
 	}
+	// Both know the other's author key before anything is read.
+	folders, err := magicfolder.NewManager(magicfolder.Options{Grid: gateway.New(nil, nil), StatePath: filepath.Join(j.Dir, "private", "magicfolder.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := folders.Folders()[0]
+	in, err := f.Introduction("alice")
+	if err != nil || !in.Keys["alice"].Equal(s.Ours.Members.Keys["alice"]) || !in.Admin.Equal(s.Ours.Members.Admin) || in.Board.Text() != s.Ours.Members.Board.Text() || in.Generation != 2 {
+		t.Errorf("%+v, %v", in, err)
+	}
+	if got := first.Keys[authorKey]; got != base64.RawURLEncoding.EncodeToString(f.AuthorKey()) {
+		t.Errorf("the inviter is told the author key %q", got)
+	}
+	if err := folders.Close(); err != nil {
+		t.Fatal(err)
+	}
 	again, err := j.Accept(t.Context(), s, place)
-	if err != nil || again.Keys["node"] != first.Keys["node"] {
+	if err != nil || again.Keys[authorKey] != first.Keys[authorKey] || again.Keys["node"] != first.Keys["node"] {
 		t.Errorf("asked again: %v", err)
 	}
 

@@ -125,17 +125,40 @@ func (g *Gateway) Update(ctx context.Context, dir magicfolder.Cap, changes []mag
 	return translate(g.dirs.Edit(ctx, w, list))
 }
 
-// Version asks for a mutable directory's version.
-func (g *Gateway) Version(ctx context.Context, dir magicfolder.Cap) (magicfolder.Version, error) {
-	c, err := parse(dir)
-	if err != nil {
-		return "", err
+// Versions asks for mutable directories' versions.
+func (g *Gateway) Versions(ctx context.Context, dirs []magicfolder.Cap) []magicfolder.Asked {
+	out := make([]magicfolder.Asked, len(dirs))
+	var list []caps.Cap
+	var at []int
+	for i, dir := range dirs {
+		c, err := parse(dir)
+		if err != nil {
+			out[i].Err = err
+			continue
+		}
+		list, at = append(list, c), append(at, i)
 	}
-	v, err := g.dirs.Version(ctx, c)
-	if err != nil {
-		return "", translate(err)
+	for i, a := range g.dirs.Versions(ctx, list) {
+		out[at[i]] = magicfolder.Asked{Version: magicfolder.Version(a.Version.String()), Err: translate(a.Err)}
 	}
-	return magicfolder.Version(v.String()), nil
+	return out
+}
+
+// Watch waits for one of the directories to change.
+func (g *Gateway) Watch(ctx context.Context, dirs []magicfolder.Cap, have []magicfolder.Version) (<-chan struct{}, error) {
+	list := make([]caps.Cap, len(dirs))
+	versions := make([]mutable.Version, len(dirs))
+	for i := range dirs {
+		var err error
+		if list[i], err = parse(dirs[i]); err != nil {
+			return nil, err
+		}
+		if versions[i], err = mutable.ParseVersion(string(have[i])); err != nil {
+			return nil, err
+		}
+	}
+	changed, err := g.dirs.Watch(ctx, list, versions)
+	return changed, translate(err)
 }
 
 // ReadOnly attenuates a capability.
@@ -204,6 +227,8 @@ func translate(err error) error {
 	case errors.Is(err, immutable.ErrNotEnoughShares), errors.Is(err, mutable.ErrNotEnoughShares),
 		errors.Is(err, mutable.ErrNotFound), errors.Is(err, mutable.ErrNewerVersion), errors.Is(err, mutable.ErrRolledBack):
 		return fmt.Errorf("%w: %w", magicfolder.ErrUnavailable, err)
+	case errors.Is(err, mutable.ErrUnwatched):
+		return fmt.Errorf("%w: %w", magicfolder.ErrUnwatched, err)
 	case errors.Is(err, dirnode.ErrExists):
 		return fmt.Errorf("%w: %w", magicfolder.ErrExists, err)
 	}

@@ -119,8 +119,8 @@ func TestFilesAndDirectories(t *testing.T) {
 	if through[1].Write != "" || through[1].Read != read2 {
 		t.Error("a readcap gave the right to write")
 	}
-	if v, err := g.Version(ctx, read); err != nil || v != v1 {
-		t.Errorf("version %q, %v, the list's is %q", v, err, v1)
+	if v := g.Versions(ctx, []magicfolder.Cap{read})[0]; v.Err != nil || v.Version != v1 {
+		t.Errorf("version %q, %v, the list's is %q", v.Version, v.Err, v1)
 	}
 
 	// Absent: all or nothing.
@@ -252,7 +252,7 @@ func TestErrorsOfAGridThatIsAway(t *testing.T) {
 	if _, _, err := g.List(ctx, read); !errors.Is(err, magicfolder.ErrUnavailable) {
 		t.Errorf("List: %v", err)
 	}
-	if _, err := g.Version(ctx, read); !errors.Is(err, magicfolder.ErrUnavailable) {
+	if err := g.Versions(ctx, []magicfolder.Cap{read})[0].Err; !errors.Is(err, magicfolder.ErrUnavailable) {
 		t.Errorf("Version: %v", err)
 	}
 

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -68,6 +69,8 @@ type Client struct {
 	transport     *http.Transport
 	stall         time.Duration
 	slots         *semaphore.Weighted // one a connection
+	watching      *semaphore.Weighted // the one that waits for changes
+	canWatch      atomic.Bool         // the server said that it can be watched
 }
 
 var _ storage.Client = (*Client)(nil)
@@ -98,19 +101,20 @@ func NewClient(nurl furl.NURL, dial DialFunc) *Client {
 		},
 		Protocols:              &protocols,
 		DisableCompression:     true,
-		MaxConnsPerHost:        connections,
-		MaxIdleConnsPerHost:    connections,
+		MaxConnsPerHost:        connections + 1,
+		MaxIdleConnsPerHost:    connections + 1,
 		IdleConnTimeout:        idle,
 		MaxResponseHeaderBytes: 16 << 10,
 		WriteBufferSize:        32 << 10,
 		ReadBufferSize:         64 << 10,
 	}
 	return &Client{
-		base:          "https://" + nurl.Address() + "/storage/v1/",
+		base:          "https://" + nurl.Address(),
 		authorization: authorization(nurl.Swissnum),
 		transport:     transport,
 		stall:         stall,
 		slots:         semaphore.NewWeighted(connections),
+		watching:      semaphore.NewWeighted(1),
 		http: &http.Client{
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -138,6 +142,17 @@ type call struct {
 	limit uint64
 	// want is the one body type that is taken.
 	want string
+	// silence is how long the server may take to answer when that is not as usual; it
+	// may then wait long, and has a connection beside those of the others.
+	silence time.Duration
+}
+
+// url is the path below the server's address.
+func (q call) url() string {
+	if strings.HasPrefix(q.path, "/") {
+		return q.path
+	}
+	return "/storage/v1/" + q.path
 }
 
 // answer is what came back, with a code of 200 to 299.
@@ -151,16 +166,20 @@ type answer struct {
 func (c *Client) do(ctx context.Context, q call) (*answer, error) {
 	// Before the clock starts: that the server is busy with our other requests, as
 	// for minutes it may be over Tor, is no silence.
-	if err := c.slots.Acquire(ctx, 1); err != nil {
+	slots, stall := c.slots, c.stall
+	if q.silence > 0 {
+		slots, stall = c.watching, q.silence
+	}
+	if err := slots.Acquire(ctx, 1); err != nil {
 		return nil, fmt.Errorf("gbs: %s: %w", describe(q), context.Cause(ctx))
 	}
-	defer c.slots.Release(1)
+	defer slots.Release(1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// The clock starts anew whenever something moves.
-	timer := time.AfterFunc(c.stall, func() { cancel(ErrStalled) })
+	timer := time.AfterFunc(stall, func() { cancel(ErrStalled) })
 	defer timer.Stop()
-	moved := func() { timer.Reset(c.stall) }
+	moved := func() { timer.Reset(stall) }
 
 	var try attempt
 	a, err := c.exchange(ctx, q, moved, &try)
@@ -207,7 +226,7 @@ func (c *Client) exchange(ctx context.Context, q call, moved func(), try *attemp
 	if pieces != nil {
 		body = whole()
 	}
-	r, err := http.NewRequestWithContext(ctx, q.method, c.base+q.path, body)
+	r, err := http.NewRequestWithContext(ctx, q.method, c.base+q.url(), body)
 	if err != nil {
 		return nil, err
 	}
@@ -356,6 +375,7 @@ func (c *Client) Version(ctx context.Context) (storage.Version, error) {
 	if err != nil {
 		return storage.Version{}, err
 	}
+	c.noteWatch(a.header)
 	return decode(a.body, readVersion)
 }
 
@@ -533,18 +553,44 @@ func (c *Client) ReadTestWrite(ctx context.Context, si caps.StorageIndex, secret
 }
 
 // ReadSlot implements storage.Client: a request for each share and vector, as many
-// at once as there are connections.
+// at once as there are connections. Which shares there are is asked beside reading
+// those that are expected (storage.Expecting).
 func (c *Client) ReadSlot(ctx context.Context, si caps.StorageIndex, shares []int, read []storage.ReadVector) (map[int][][]byte, error) {
-	if shares == nil || len(read) == 0 {
-		held, err := c.ListShares(ctx, storage.Mutable, si)
-		if err != nil {
-			return nil, err
-		}
-		if shares != nil {
-			held = slices.DeleteFunc(held, func(n int) bool { return !slices.Contains(shares, n) })
-		}
-		shares = held
+	if shares != nil && len(read) > 0 {
+		return c.readShares(ctx, si, shares, read)
 	}
+	early := map[int][][]byte{}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	listing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if expected := storage.Expected(ctx); shares == nil && len(read) > 0 && len(expected) > 0 {
+		wg.Go(func() {
+			// What goes wrong with it comes again, if it is of any account.
+			if got, err := c.readShares(listing, si, expected, read); err == nil {
+				early = got
+			}
+		})
+	}
+	held, err := c.ListShares(ctx, storage.Mutable, si)
+	if err != nil {
+		return nil, err
+	}
+	if shares != nil {
+		held = slices.DeleteFunc(held, func(n int) bool { return !slices.Contains(shares, n) })
+	}
+	wg.Wait()
+	maps.DeleteFunc(early, func(n int, _ [][]byte) bool { return !slices.Contains(held, n) })
+	more, err := c.readShares(ctx, si, slices.DeleteFunc(held, func(n int) bool { return early[n] != nil }), read)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(more, early)
+	return more, nil
+}
+
+// readShares is ReadSlot of named shares.
+func (c *Client) readShares(ctx context.Context, si caps.StorageIndex, shares []int, read []storage.ReadVector) (map[int][][]byte, error) {
 	answers := make(map[int][][]byte, len(shares))
 	for _, n := range shares {
 		answers[n] = make([][]byte, len(read))

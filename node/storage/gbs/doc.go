@@ -22,6 +22,8 @@
 //	POST  immutable|mutable/SI/N/corrupt  -                200
 //	POST  mutable/SI/read-test-write      renew cancel we  200 CBOR
 //
+// Beside them ours alone, POST /warren/v1/watch: watch.go.
+//
 // Refused: 400 malformed, 401 wrong swissnum or secret, 404 no such share, 405
 // nothing to abort any more, 406 and 415 not CBOR, 409 a conflicting write, 413 too
 // large, 416 no usable range, 507 no room. Where Tahoe's server answers 500 to a bad

@@ -10,9 +10,11 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
+	"warren/node/caps"
 	"warren/node/storage"
 	"warren/tests/bounds"
 )
@@ -217,6 +219,8 @@ func FuzzMessages(f *testing.F) {
 	f.Add(encodeVersion(storage.Version{Application: "x"}))
 	f.Add(encodeReason("why"))
 	f.Add(encodeRequired([]storage.Range{{Begin: 1, End: 2}}))
+	f.Add(watchAsk{time.Second, map[caps.StorageIndex]storage.Tag{{1}: {2}, {3}: {}}}.encode())
+	f.Add(encodeWatched(map[caps.StorageIndex]storage.Tag{{1}: {2}}))
 	f.Add([]byte("\xa2\x72test-write-vectors\xa1\x01\xa3\x65write\x9a\x00\x0f\xff\xff\x80"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		same(t, b, readReadTestWrite, readTestWrite.encode)
@@ -227,6 +231,8 @@ func FuzzMessages(f *testing.F) {
 		same(t, b, readReason, encodeReason)
 		same(t, b, readRequired, encodeRequired)
 		same(t, b, readShares, encodeShares)
+		same(t, b, readWatchAsk, watchAsk.encode)
+		same(t, b, readWatched, encodeWatched)
 	})
 }
 

@@ -22,6 +22,7 @@ func (q *request) version() error {
 	if err != nil {
 		return err
 	}
+	q.Header().Set(watchHeader, "1")
 	return q.send(http.StatusOK, encodeVersion(v))
 }
 

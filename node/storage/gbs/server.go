@@ -46,6 +46,11 @@ type Options struct {
 	// MaxConnections is how many clients are connected at once. One more takes the
 	// place of the connection that has been without a request for the longest. 1024.
 	MaxConnections int
+	// MaxWatchers is how many requests wait for slots to change at once, each on a
+	// connection of its own; one more is refused. Half of MaxConnections, so that
+	// the other half remains for those who have something to do. MaxWatched is how
+	// many slots all of them together wait for, at some 150 bytes each; 65536.
+	MaxWatchers, MaxWatched int
 	// Stall ends a connection on which nothing moves in the midst of a request: 60 s.
 	Stall time.Duration
 	// MinRate is how many bytes a second a client must move, in a sixth of Stall, while
@@ -80,10 +85,12 @@ type Server struct {
 	opt           Options
 	requests      *semaphore.Weighted // acquired last, and held for no network
 	streams       *pool
-	memory        *pool     // of bodies larger than smallBody
-	small         *pool     // of the others
-	answers       *pool     // acquired after memory or small, never before
-	blocks        sync.Pool // of *[]byte, block bytes long
+	memory        *pool        // of bodies larger than smallBody
+	small         *pool        // of the others
+	answers       *pool        // acquired after memory or small, never before
+	blocks        sync.Pool    // of *[]byte, block bytes long
+	waiting       atomic.Int64 // requests that wait for slots to change
+	watched       atomic.Int64 // those slots, counted for each
 }
 
 // NewServer serves session to whoever knows the swissnum.
@@ -103,6 +110,12 @@ func NewServer(session *storage.Session, swissnum string, opt Options) *Server {
 	}
 	if opt.MaxConnections == 0 {
 		opt.MaxConnections = 1024
+	}
+	if opt.MaxWatchers == 0 {
+		opt.MaxWatchers = opt.MaxConnections / 2
+	}
+	if opt.MaxWatched == 0 {
+		opt.MaxWatched = 1 << 16
 	}
 	if opt.Stall == 0 {
 		opt.Stall = time.Minute
@@ -140,6 +153,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, cert tls.Certificate
 	// nothing reaches the storage any more.
 	requests, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	requests = context.WithValue(requests, servingKey{}, ctx.Done())
 	server := &http.Server{
 		Handler:           s,
 		Protocols:         &protocols,
@@ -255,6 +269,9 @@ func (q *request) work(do func() error) error {
 // parsePath finds what may be asked of the path, and the storage index and share
 // that it names.
 func (q *request) parsePath() ([]route, error) {
+	if q.r.URL.Path == watchPath && q.r.URL.RawPath == "" {
+		return []route{{"POST", nil, (*request).watch}}, nil
+	}
 	path, ok := strings.CutPrefix(q.r.URL.Path, "/storage/v1/")
 	if !ok || q.r.URL.RawPath != "" {
 		return nil, errUnknownPath
@@ -344,6 +361,7 @@ func status(err error) int {
 		{storage.ErrBadRange, http.StatusRequestedRangeNotSatisfiable},
 		{storage.ErrNoSpace, http.StatusInsufficientStorage},
 		{storage.ErrReadOnlyServer, http.StatusInsufficientStorage},
+		{errCrowded, http.StatusServiceUnavailable},
 	} {
 		if errors.Is(err, m.err) {
 			return m.code

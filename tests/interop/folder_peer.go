@@ -29,6 +29,48 @@ import (
 // magicFolderApp is the application id of magic-folder's own invites.
 const magicFolderApp = "private.storage/magic-folder/invites"
 
+// MagicFolder and FolderNode are for other packages of tests.
+type (
+	MagicFolder = realMember
+	FolderNode  = ourMember
+)
+
+// StartMagicFolder starts magic-folder 24.3 on the web API of a node.
+func StartMagicFolder(t testing.TB, node *WebClient, mailbox string) *MagicFolder {
+	t.Helper()
+	return startRealMember(t, node, mailbox)
+}
+
+// Share makes a folder, polled and scanned each second, and gives its Collective's
+// writecap.
+func (m *realMember) Share(t testing.TB, folder, author, dir string) (collective string) {
+	t.Helper()
+	m.add(t, folder, author, dir)
+	collective, _ = m.dircaps(t, folder)
+	return collective
+}
+
+// Invite has another magic-folder join a folder, by magic-folder's own invite.
+func (m *realMember) Invite(t testing.TB, other *realMember, folder, name, dir string) {
+	t.Helper()
+	var inv struct {
+		Code string `json:"wormhole-code"`
+	}
+	m.api(t, "POST", "/experimental/magic-folder/"+url.PathEscape(folder)+"/invite", map[string]any{"participant-name": name, "mode": "read-write"}, &inv)
+	if err := <-other.join(within(t, 2*time.Minute), folder, inv.Code, name, dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Idle waits until magic-folder has nothing to do in the folder; see idle.
+func (m *realMember) Idle(t testing.TB, folder string) { t.Helper(); m.idle(t, folder) }
+
+// Process is the daemon.
+func (m *realMember) Process() *Process { return m.run }
+
+// Process is the node.
+func (m *ourMember) Process() *Process { return m.run }
+
 // realMember is a running magic-folder 24.3 on some node's web API.
 type realMember struct {
 	config string
@@ -285,6 +327,9 @@ func (m *ourMember) start(t testing.TB) {
 	m.web(t)
 }
 
+// Web is its web API.
+func (m *ourMember) Web(t testing.TB) *WebClient { t.Helper(); return m.web(t) }
+
 // web is its web API.
 func (m *ourMember) web(t testing.TB) *WebClient {
 	t.Helper()
@@ -329,6 +374,13 @@ func (m *ourMember) current(t testing.TB, folder string) magicfolder.Status {
 // test, since a participant on magic-folder has none that hands out the writecap.
 func joinOurs(t testing.TB, introducer, mailbox, collective, folder, name, dir string) *ourMember {
 	t.Helper()
+	return JoinFolder(t, introducer, mailbox, collective, message.Encoding{Needed: 1, Happy: 2, Total: 2}, folder, name, dir)
+}
+
+// JoinFolder is joinOurs with the grid's encoding; it waits for as many servers as
+// that has shares.
+func JoinFolder(t testing.TB, introducer, mailbox, collective string, encoding message.Encoding, folder, name, dir string) *FolderNode {
+	t.Helper()
 	writecap, err := caps.Parse(collective)
 	if err != nil {
 		t.Fatal(err)
@@ -337,7 +389,7 @@ func joinOurs(t testing.TB, introducer, mailbox, collective, folder, name, dir s
 		Ledger: filepath.Join(t.TempDir(), "invites.db"), Dial: loopback,
 		Settings: func(_ context.Context, inv invite.Invite) (message.Settings, error) {
 			f, err := furl.Parse(introducer)
-			return message.Settings{Nickname: "mixed", Introducer: f, Encoding: message.Encoding{Needed: 1, Happy: 2, Total: 2},
+			return message.Settings{Nickname: "mixed", Introducer: f, Encoding: encoding,
 				Ours: &message.Ours{Grid: "mixed", Folder: inv.Folder, Participant: inv.Name, Tor: message.TorOptional, Mailbox: mailbox, Writecap: writecap}}, err
 		},
 	})
@@ -355,7 +407,7 @@ func joinOurs(t testing.TB, introducer, mailbox, collective, folder, name, dir s
 	m := &ourMember{dir: filepath.Join(t.TempDir(), "node")}
 	m.run = Start(t, Warren(t), "-d", m.dir, "join", "--direct", "--yes", "--verbose", issued.Link.Text(), dir)
 	finished(t, i, issued.ID, true)
-	m.web(t).WaitConnected(t, 2)
+	m.web(t).WaitConnected(t, encoding.Total)
 	return m
 }
 
@@ -363,8 +415,7 @@ func joinOurs(t testing.TB, introducer, mailbox, collective, folder, name, dir s
 // an invite of its own kind, which carries the Collective's readcap, and leaves it
 // to the inviter to enter the newcomer. Ours sends the writecap to newcomers that
 // enter themselves. So the test stands between: it accepts our `warren invite` as
-// NAME, plays magic-folder's inviter, and enters magic-folder's Personal directory
-// in the Collective through our node's web API.
+// NAME, and plays magic-folder's inviter.
 func joinReal(t testing.TB, ours *ourMember, real *realMember, mailbox, folder, name, dir string) (collectiveWritecap string) {
 	t.Helper()
 	var inv struct{ Link string }
@@ -378,8 +429,19 @@ func joinReal(t testing.TB, ours *ourMember, real *realMember, mailbox, folder, 
 	if settings.Ours == nil || settings.Ours.Writecap == nil || settings.Ours.Participant != name {
 		t.Fatalf("our invite brings %v", settings)
 	}
-	collective := settings.Ours.Writecap
+	real.Invited(t, ours.web(t), mailbox, settings.Ours.Writecap.Text(), folder, name, dir)
+	return settings.Ours.Writecap.Text()
+}
 
+// Invited has magic-folder join a folder whose Collective's writecap the test has,
+// which plays magic-folder's inviter and enters magic-folder's Personal directory
+// in the Collective through the web API of a node.
+func (m *realMember) Invited(t testing.TB, through *WebClient, mailbox, collective, folder, name, dir string) {
+	t.Helper()
+	writecap, err := caps.Parse(collective)
+	if err != nil {
+		t.Fatal(err)
+	}
 	state, err := wormhole.NewState(magicFolderApp, mailbox, "", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -394,14 +456,14 @@ func joinReal(t testing.TB, ours *ourMember, real *realMember, mailbox, folder, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	joined := real.join(ctx, folder, code, name, dir)
+	joined := m.join(ctx, folder, code, name, dir)
 	send := func(n int, v map[string]any) {
 		v["protocol"] = "invite-v1"
 		if err := session.Send(n, mustJSON(t, v)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	send(0, map[string]any{"kind": "join-folder", "folder-name": folder, "collective": caps.ReadOnly(collective).Text(), "participant-name": name, "mode": "read-write"})
+	send(0, map[string]any{"kind": "join-folder", "folder-name": folder, "collective": caps.ReadOnly(writecap).Text(), "participant-name": name, "mode": "read-write"})
 	raw, err := session.Message(ctx, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -410,7 +472,7 @@ func joinReal(t testing.TB, ours *ourMember, real *realMember, mailbox, folder, 
 	if err := json.Unmarshal(raw, &reply); err != nil || reply.Kind != "join-folder-accept" {
 		t.Fatalf("magic-folder replies %s (%v)", raw, err)
 	}
-	ours.web(t).Must(t, "PUT", "/uri/"+url.PathEscape(collective.Text())+"/"+url.PathEscape(name)+"?t=uri&replace=false", strings.NewReader(reply.Personal))
+	through.Must(t, "PUT", "/uri/"+url.PathEscape(collective)+"/"+url.PathEscape(name)+"?t=uri&replace=false", strings.NewReader(reply.Personal))
 	send(1, map[string]any{"kind": "join-folder-ack", "participant-name": name, "success": true})
 	if err := session.Close(ctx, wormhole.MoodHappy, ""); err != nil {
 		t.Fatal(err)
@@ -418,7 +480,6 @@ func joinReal(t testing.TB, ours *ourMember, real *realMember, mailbox, folder, 
 	if err := <-joined; err != nil {
 		t.Fatal(err)
 	}
-	return collective.Text()
 }
 
 // listed is a directory as the real `tahoe ls --json` shows it.
