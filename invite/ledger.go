@@ -9,6 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"warren/invite/wormhole"
+	"warren/node/durable"
 )
 
 // The ledger is one bbolt file with one bucket: invite id -> record, as JSON.
@@ -29,7 +30,7 @@ type record struct {
 type ledger struct{ db *bolt.DB }
 
 func openLedger(path string) (*ledger, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 5 * time.Second})
+	db, err := durable.OpenBolt(path, &bolt.Options{Timeout: 5 * time.Second})
 	if err != nil {
 		return nil, fmt.Errorf("opening the ledger of invites: %w", err)
 	}

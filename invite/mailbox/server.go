@@ -11,6 +11,8 @@ import (
 
 	"github.com/coder/websocket"
 	bolt "go.etcd.io/bbolt"
+
+	"warren/node/durable"
 )
 
 // Limits bound what strangers can make the server hold and do. The zero value
@@ -94,7 +96,7 @@ func Open(config Config) (*Server, error) {
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	db, err := bolt.Open(config.Path, 0o600, &bolt.Options{Timeout: 5 * time.Second})
+	db, err := durable.OpenBolt(config.Path, &bolt.Options{Timeout: 5 * time.Second})
 	if err != nil {
 		return nil, fmt.Errorf("opening the mailbox database: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"warren/node/caps"
+	"warren/node/durable"
 )
 
 // maxSeen is how many files are remembered. When there are more, the eighth that was
@@ -59,7 +60,7 @@ func NewSeen() *Seen {
 // OpenSeen remembers in a file, which it makes where there is none. Nobody else may
 // have it open.
 func OpenSeen(path string) (*Seen, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
+	db, err := durable.OpenBolt(path, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("mutable: %s is in use by another process", path)
 	}

@@ -17,6 +17,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"warren/node/caps"
+	"warren/node/durable"
 )
 
 // The database. Values are JSON; hash is 16 bytes of SHA-256.
@@ -112,11 +113,11 @@ type store struct{ db *bolt.DB }
 
 func openStore(path string, log *slog.Logger) (*store, error) {
 	options := &bolt.Options{Timeout: 5 * time.Second, FreelistType: bolt.FreelistMapType}
-	db, err := bolt.Open(path, 0o600, options)
+	db, err := durable.OpenBolt(path, options)
 	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
 		log.Warn("upkeep begins anew: its database cannot be read", "error", err)
 		if err = os.Remove(path); err == nil {
-			db, err = bolt.Open(path, 0o600, options)
+			db, err = durable.OpenBolt(path, options)
 		}
 	}
 	if err != nil {

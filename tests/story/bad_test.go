@@ -357,7 +357,7 @@ func TestFullDisk(t *testing.T) {
 	h := newHouse(t, 1)
 	tiny, small, folder := h.path("tiny"), h.path("small"), h.path("dave-folder")
 	mountSmall(t, tiny, "16k")
-	mountSmall(t, small, "64k")
+	mountSmall(t, small, "96k")
 	mountSmall(t, folder, "1m")
 	op := h.client(t, "op", 1, 1, 1)
 	want := map[string]string{"a-small": "fits", "big": strings.Repeat("0123456789abcdef", 1<<17), "z-small": "fits, too"}

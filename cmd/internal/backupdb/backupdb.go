@@ -23,6 +23,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"warren/node/durable"
 	"warren/node/taghash"
 )
 
@@ -80,7 +81,7 @@ type DB struct {
 
 // Open opens or makes the database at path. chance gives random numbers in [0, 1).
 func Open(path string, now func() time.Time, chance func() float64) (*DB, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second})
+	db, err := durable.OpenBolt(path, &bolt.Options{Timeout: time.Second})
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, ErrLocked
 	}
