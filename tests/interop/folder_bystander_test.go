@@ -18,36 +18,43 @@ import (
 	"warren/node/caps"
 )
 
+// amongThree is a folder of two of ours and magic-folder 24.3, with their directories.
+type amongThree struct {
+	alice, bob *ourMember
+	carol      *realMember
+	a, b, c    string
+	collective string // the writecap
+}
+
+// shareAmongThree starts a grid, a server of either kind, and a folder that carol, on
+// magic-folder, shares with two of ours.
+func shareAmongThree(t *testing.T, folder string) amongThree {
+	t.Helper()
+	intro := StartOurIntroducer(t)
+	StartStorage(t, intro.FURL, "tahoe")
+	StartOurStorage(t, intro.FURL, "ours", "--shares-needed=1", "--shares-happy=1", "--shares-total=1")
+	mailbox := ourMailbox(t)
+	f := amongThree{carol: startRealMember(t, StartClient(t, intro.FURL, 1, 2, 2, 2), mailbox), a: t.TempDir(), b: t.TempDir(), c: t.TempDir()}
+	f.collective = f.carol.Share(t, folder, "carol", f.c)
+	f.alice = joinOurs(t, intro.FURL, mailbox, f.collective, folder, "alice", f.a)
+	f.bob = joinOurs(t, intro.FURL, mailbox, f.collective, folder, "bob", f.b)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("failures in magic-folder's log:\n%s", failures(f.carol.log))
+		}
+	})
+	return f
+}
+
 // Two of ours are in conflict, resolve it, rename and delete, while magic-folder 24.3
 // looks on in the same folder: it follows each outcome and never gets into the
 // conflict. It is restarted between, and meets a version with two parents then.
 func TestMagicFolderLooksOn(t *testing.T) {
 	t.Parallel()
 	NeedPeers(t)
-	intro := StartOurIntroducer(t)
-	StartStorage(t, intro.FURL, "tahoe")
-	StartOurStorage(t, intro.FURL, "ours", "--shares-needed=1", "--shares-happy=1", "--shares-total=1")
-	mailbox := ourMailbox(t)
-	tahoe := StartClient(t, intro.FURL, 1, 2, 2, 2)
-	carol := startRealMember(t, tahoe, mailbox)
 	const folder = "three"
-	dirs := t.TempDir()
-	place := func(name string) string {
-		dir := filepath.Join(dirs, name)
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return dir
-	}
-	a, b, c := place("alice"), place("bob"), place("carol")
-	collective := carol.Share(t, folder, "carol", c)
-	alice := joinOurs(t, intro.FURL, mailbox, collective, folder, "alice", a)
-	bob := joinOurs(t, intro.FURL, mailbox, collective, folder, "bob", b)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("failures in magic-folder's log:\n%s", failures(carol.log))
-		}
-	})
+	f := shareAmongThree(t, folder)
+	alice, bob, carol, a, b, c, collective := f.alice, f.bob, f.carol, f.a, f.b, f.c, f.collective
 	all := func(name, want string) {
 		t.Helper()
 		for _, dir := range []string{a, b, c} {

@@ -44,30 +44,9 @@ func isA(t testing.TB, dir, name, form string) {
 func TestFormsWithMagicFolder(t *testing.T) {
 	t.Parallel()
 	NeedPeers(t)
-	intro := StartOurIntroducer(t)
-	StartStorage(t, intro.FURL, "tahoe")
-	StartOurStorage(t, intro.FURL, "ours", "--shares-needed=1", "--shares-happy=1", "--shares-total=1")
-	mailbox := ourMailbox(t)
-	tahoe := StartClient(t, intro.FURL, 1, 2, 2, 2)
-	carol := startRealMember(t, tahoe, mailbox)
 	const folder = "forms"
-	dirs := t.TempDir()
-	place := func(name string) string {
-		dir := filepath.Join(dirs, name)
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return dir
-	}
-	a, b, c := place("alice"), place("bob"), place("carol")
-	collective := carol.Share(t, folder, "carol", c)
-	alice := joinOurs(t, intro.FURL, mailbox, collective, folder, "alice", a)
-	bob := joinOurs(t, intro.FURL, mailbox, collective, folder, "bob", b)
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("failures in magic-folder's log:\n%s", failures(carol.log))
-		}
-	})
+	f := shareAmongThree(t, folder)
+	alice, bob, carol, a, b, c := f.alice, f.bob, f.carol, f.a, f.b, f.c
 	calm := func() {
 		t.Helper()
 		carol.idle(t, folder)
