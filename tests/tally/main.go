@@ -1,7 +1,9 @@
 // Command tally reads what `go test -json` prints and tells it briefly, a line a
 // package as each ends: all that a failed test said, every skipped test with its
-// reason, since go test itself hides those, and the slowest tests. It fails when
-// anything failed, or when no package was tested.
+// reason, since go test itself hides those, and the slowest tests. At the end
+// comes once more how each failed test began its complaint, because of a long log
+// often only the end is kept. It fails when anything failed, or when no package
+// was tested.
 package main
 
 import (
@@ -34,11 +36,15 @@ type outcome struct {
 	seconds float64
 }
 
-const slowest = 8
+const (
+	slowest      = 8
+	recapLines   = 6
+	recapColumns = 300
+)
 
 func tally(in io.Reader, out io.Writer) error {
 	said := map[[2]string]*strings.Builder{} // by package and test
-	var skipped []string
+	var skipped, recap []string
 	var tests []outcome
 	packages, failed := 0, 0
 	lines := bufio.NewReader(in)
@@ -99,6 +105,11 @@ func tally(in io.Reader, out io.Writer) error {
 		case e.Action == "fail":
 			io.WriteString(out, text)
 			failed++
+			recap = append(recap, fmt.Sprintf("FAILED %s %s:", e.Package, e.Test))
+			said := own(text)
+			for _, line := range said[:min(recapLines, len(said))] {
+				recap = append(recap, fmt.Sprintf("    %.*s", recapColumns, line))
+			}
 		case e.Action == "skip":
 			skipped = append(skipped, fmt.Sprintf("%s %s: %s", e.Package, e.Test, reason(text)))
 		}
@@ -114,14 +125,20 @@ func tally(in io.Reader, out io.Writer) error {
 	for _, s := range skipped {
 		fmt.Fprintln(out, "SKIPPED", s)
 	}
+	for _, r := range recap {
+		fmt.Fprintln(out, r)
+	}
 	if failed > 0 || packages == 0 {
 		return fmt.Errorf("%d failed of %d packages", failed, packages)
 	}
 	return nil
 }
 
-// reason is what a skipped test said, without go test's own lines.
-func reason(text string) string {
+// reason is what a skipped test said, in one line.
+func reason(text string) string { return strings.Join(own(text), " ") }
+
+// own are the lines that a test itself said, without go test's.
+func own(text string) []string {
 	var own []string
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
@@ -129,5 +146,5 @@ func reason(text string) string {
 			own = append(own, line)
 		}
 	}
-	return strings.Join(own, " ")
+	return own
 }

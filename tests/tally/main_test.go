@@ -22,7 +22,7 @@ func TestTally(t *testing.T) {
 		want, not []string
 	}{
 		"a reason":       {in: good, want: []string{"ok  \ta\t2.000s\n", "SKIPPED a TestX: x_test.go:3: SKIP: no moon", "1 packages, 2 tests, 1 skipped"}, not: []string{"chatter", "empty"}},
-		"a failure":      {in: good + `{"Action":"output","Package":"b","Test":"TestZ","Output":"why\n"}` + "\n" + `{"Action":"fail","Package":"b","Test":"TestZ"}` + "\n" + `{"Action":"fail","Package":"b","Elapsed":1}` + "\n", fails: "failed", want: []string{"why\n", "FAIL\tb\t1.000s\n"}},
+		"a failure":      {in: good + `{"Action":"output","Package":"b","Test":"TestZ","Output":"why\n"}` + "\n" + `{"Action":"fail","Package":"b","Test":"TestZ"}` + "\n" + `{"Action":"fail","Package":"b","Elapsed":1}` + "\n", fails: "failed", want: []string{"why\n", "FAIL\tb\t1.000s\n", "FAILED b TestZ:\n    why\n"}},
 		"a panic":        {in: `{"Action":"output","Package":"b","Test":"TestZ","Output":"panic: oh\n"}` + "\n" + `{"Action":"fail","Package":"b","Elapsed":1}` + "\n", fails: "1 failed", want: []string{"panic: oh"}},
 		"does not build": {in: `{"ImportPath":"b","Action":"build-output","Output":"undefined: q\n"}` + "\n" + `{"Action":"fail","Package":"b","Elapsed":0}` + "\n", fails: "1 failed", want: []string{"undefined: q"}},
 		"not JSON":       {in: "warning: x\n" + good, want: []string{"warning: x\n"}},
