@@ -202,23 +202,38 @@ func (m *realMember) events(t testing.TB) []map[string]any {
 	return s.Events
 }
 
-// idle waits until magic-folder has nothing to send or to fetch in the folder. It
+// idle waits until magic-folder has nothing to send or to fetch in the folder: one
+// scan and one poll of it began after the call, have ended, and left nothing to do
+// (a poll ends with the work on what it found). It
 // forgets an edit that it notices in the very moment in which it ends its work on
-// the same file (its state _checking_for_remote_work queues what nobody takes from
-// the queue), and stops the whole folder at that file's next version. Whoever edits
-// with a hand is not so quick; a test that watches the file is.
+// the same file (its states _checking_for_remote_work and _downloading queue what
+// nobody takes from the queue; the latter comes back for each participant who tells
+// of the same version), and stops the whole folder at that file's next version.
+// Whoever edits with a hand is not so quick; a test that watches the file is.
 func (m *realMember) idle(t testing.TB, folder string) {
 	t.Helper()
+	rounds, last := map[any]int{}, map[any]any{}
 	Eventually(t, 2*time.Minute, "magic-folder is idle", func() error {
+		var busy error
 		for _, e := range m.events(t) {
-			switch e["kind"] {
+			if e["folder"] != folder {
+				continue
+			}
+			switch kind := e["kind"]; kind {
 			case "upload-queued", "upload-started", "download-queued", "download-started":
-				if e["folder"] == folder {
-					return fmt.Errorf("%v: %v", e["kind"], e["relpath"])
+				busy = fmt.Errorf("%v: %v", kind, e["relpath"])
+			case "scan-completed", "poll-completed":
+				if at := e["timestamp"]; last[kind] != at {
+					last[kind] = at
+					rounds[kind]++
 				}
 			}
 		}
-		return nil
+		// The first is of before, and the second may have begun before.
+		if busy == nil && min(rounds["scan-completed"], rounds["poll-completed"]) < 3 {
+			busy = fmt.Errorf("scans and polls seen: %v", rounds)
+		}
+		return busy
 	})
 }
 
