@@ -57,6 +57,8 @@ type Folder struct {
 	men         members            // see there
 	unwatch     context.CancelFunc // ends the watching of the directory; nil: not yet
 	missed      bool               // publish left a path out because somebody worked on it
+	orphans     map[string]bool    // keys of versions that another names no more, see unyield
+	orphanAll   bool               // any may be one
 
 	wakeScan, wakePush, wakePoll, wakeLink chan struct{}
 }
@@ -68,6 +70,7 @@ func newFolder(o Options, db *state.DB, cfg state.Folder) *Folder {
 		round: roundBytes,
 		key:   ed25519.NewKeyFromSeed(cfg.Seed),
 		peers: map[string]*peer{}, men: newMembers(), bad: map[remote.Cap]error{}, recheck: map[string]time.Time{},
+		orphans: map[string]bool{}, orphanAll: true,
 		stat:     newStatusState(),
 		wakeScan: make(chan struct{}, 1), wakePush: make(chan struct{}, 1), wakePoll: make(chan struct{}, 1), wakeLink: make(chan struct{}, 1),
 	}

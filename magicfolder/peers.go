@@ -295,8 +295,9 @@ func (f *Folder) takeCollective(entries []Entry) string {
 		f.peers[dir.Text()] = &peer{name: e.Name, dir: dir, mutable: kind == remote.MutableDirectory,
 			heads: map[string]remote.Cap{}, todo: map[string]bool{}}
 	}
-	for key := range f.peers {
+	for key, p := range f.peers {
 		if !found[key] {
+			f.lost(p.heads, nil)
 			delete(f.peers, key)
 		}
 	}
@@ -394,6 +395,7 @@ func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Ask
 			delete(p.todo, key)
 		}
 	}
+	f.lost(p.heads, heads)
 	p.heads, p.version, p.read = heads, v, true
 	return nil
 }

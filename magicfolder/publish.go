@@ -22,11 +22,21 @@ type link struct {
 	cap     remote.Cap
 	upto    uint64 // the last captured version that this publishes; 0: none of ours
 	content remote.Cap
+	had     bool // our directory holds another version
+	taken   bool // it is another's deletion
+	drop    bool // our directory is to hold nothing
 }
 
 // publish makes our Personal directory hold what our records say, in one update
 // for all files. Before a version of ours is linked the others' heads are read:
 // one that is not its ancestor is met first.
+//
+// A deletion that was taken over is not linked as long as another's directory names
+// it; ours names nothing then. magic-folder 24.3 that finds the same deletion in two
+// directories in one poll takes the second for a conflict with the file that it has
+// just removed, has no content to set aside for it, and asks for nothing in that
+// folder any more until it is started again (magic_file.py, _check_local_update and
+// _mark_download_conflict).
 func (f *Folder) publish(ctx context.Context) error {
 	f.linkMu.Lock()
 	defer f.linkMu.Unlock()
@@ -37,6 +47,9 @@ func (f *Folder) publish(ctx context.Context) error {
 		return nil
 	}
 	if err := f.attend(ctx); err != nil {
+		return err
+	}
+	if err := f.unyield(); err != nil {
 		return err
 	}
 	links, err := f.links()
@@ -88,6 +101,12 @@ func (f *Folder) publish(ctx context.Context) error {
 			}
 			if !clear {
 				meet = append(meet, now.key)
+				continue
+			}
+		}
+		if now.taken {
+			var ok bool
+			if now.drop, ok = f.othersShow(now.key, now.cap); !ok {
 				continue
 			}
 		}
@@ -161,10 +180,10 @@ func linkFrom(key string, rec state.File, line []state.Stashed) (link, bool) {
 		tip = &line[i]
 	}
 	if tip != nil {
-		return link{key, tip.Relpath, tip.Snapshot, tip.ID, tip.Content}, true
+		return link{key: key, relpath: tip.Relpath, cap: tip.Snapshot, upto: tip.ID, content: tip.Content}, true
 	}
-	if rec.Head != "" && rec.Head != rec.Linked {
-		return link{key: key, relpath: rec.Relpath, cap: rec.Head}, true
+	if rec.Head != "" && rec.Unlinked() {
+		return link{key: key, relpath: rec.Relpath, cap: rec.Head, had: rec.Linked != "", taken: rec.Content == "" && !rec.Mine}, true
 	}
 	return link{}, false
 }
@@ -242,13 +261,21 @@ func (f *Folder) linkAll(ctx context.Context, ready []link) error {
 	}
 	changes := make([]Change, 0, len(ready))
 	for _, l := range ready {
-		changes = append(changes, Change{Entry: Entry{Name: snapshot.Mangle(snapshot.Key(l.relpath)), Read: l.cap}})
+		name := snapshot.Mangle(snapshot.Key(l.relpath))
+		switch {
+		case !l.drop:
+			changes = append(changes, Change{Entry: Entry{Name: name, Read: l.cap}})
+		case l.had:
+			changes = append(changes, Change{Entry: Entry{Name: name}, Delete: true})
+		}
 	}
 	if err := f.fault("link.ready"); err != nil {
 		return err
 	}
-	if err := f.opt.Grid.Update(ctx, f.config().Personal, changes); err != nil {
-		return fmt.Errorf("publishing: %w", err)
+	if len(changes) > 0 {
+		if err := f.opt.Grid.Update(ctx, f.config().Personal, changes); err != nil {
+			return fmt.Errorf("publishing: %w", err)
+		}
 	}
 	if err := f.fault("link.updated"); err != nil {
 		return err
@@ -270,7 +297,10 @@ func (f *Folder) linked(ready []link) error {
 			if err != nil {
 				return err
 			}
-			rec.Linked = l.cap
+			rec.Linked, rec.Yields = l.cap, ""
+			if l.drop {
+				rec.Linked, rec.Yields = "", l.cap
+			}
 			if l.upto > 0 {
 				line, err := tx.Line(l.key)
 				if err != nil {
@@ -358,12 +388,12 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 			for _, s := range lines[key] {
 				if s.Snapshot != "" && s.Snapshot == have[key] {
 					// Linked before a crash, recorded now.
-					found = append(found, link{key, s.Relpath, s.Snapshot, s.ID, s.Content})
+					found = append(found, link{key: key, relpath: s.Relpath, cap: s.Snapshot, upto: s.ID, content: s.Content})
 					return nil
 				}
 			}
 			if rec.Linked != have[key] {
-				rec.Linked = have[key]
+				rec.Linked, rec.Yields = have[key], ""
 				stale[key] = rec
 			}
 			return nil
@@ -387,6 +417,105 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 	f.personal = v
 	f.mu.Unlock()
 	return nil
+}
+
+// othersShow says whether another participant's directory names the version; not ok
+// before all were asked.
+func (f *Folder) othersShow(key string, c remote.Cap) (show, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.askedAll() {
+		return false, false
+	}
+	for _, p := range f.peers {
+		if p.heads[key] == c {
+			return true, true
+		}
+	}
+	return false, true
+}
+
+// askedAll says whether each participant's directory was read once, or could not be;
+// f.mu is held.
+func (f *Folder) askedAll() bool {
+	if f.collective == "" {
+		return false
+	}
+	for _, p := range f.peers {
+		if !p.read && p.err == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// lost notes that a participant does not name these versions any more. f.mu is held.
+func (f *Folder) lost(heads, now map[string]remote.Cap) {
+	for key, c := range heads {
+		if now[key] != c {
+			f.orphans[key] = true
+		}
+	}
+}
+
+// unyield has us link the deletions that nobody names any more.
+func (f *Folder) unyield() error {
+	f.mu.Lock()
+	all, keys := f.orphanAll, f.orphans
+	todo := f.askedAll() && (all || len(keys) > 0)
+	if todo {
+		f.orphanAll, f.orphans = false, map[string]bool{}
+	}
+	f.mu.Unlock()
+	if !todo {
+		return nil
+	}
+	var again []string
+	look := func(key string, rec state.File) error {
+		if rec.Yields == "" || rec.Yields != rec.Head {
+			return nil
+		}
+		if show, ok := f.othersShow(key, rec.Head); ok && !show {
+			again = append(again, key)
+		}
+		return nil
+	}
+	err := f.store.View(func(tx *state.Tx) error {
+		if all {
+			return tx.Files(look)
+		}
+		for key := range keys {
+			rec, ok, err := tx.File(key)
+			if err == nil && ok {
+				err = look(key, rec)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil && len(again) > 0 {
+		err = f.store.Update(func(tx *state.Tx) error {
+			for _, key := range again {
+				rec, _, err := tx.File(key)
+				if err == nil && rec.Yields == rec.Head {
+					rec.Yields = ""
+					err = tx.PutFile(key, rec)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err != nil {
+		f.mu.Lock()
+		f.orphanAll = true
+		f.mu.Unlock()
+	}
+	return err
 }
 
 // writeModel makes the @metadata entry, with a card where there is one.

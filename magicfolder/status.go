@@ -418,7 +418,7 @@ func (f *Folder) Status() Status {
 			if rec.Head != "" && rec.Content != "" && len(st.Participants) > 0 && st.Participants[0].Self {
 				st.Participants[0].Files++
 			}
-			if rec.Head != rec.Linked && len(lines[key]) == 0 {
+			if rec.Unlinked() && len(lines[key]) == 0 {
 				st.ToLink++
 			}
 			for _, c := range rec.Conflicts {

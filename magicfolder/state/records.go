@@ -34,8 +34,11 @@ type File struct {
 	Relpath string `json:"relpath"`
 	// Head is the version that our Personal directory is to hold; Linked is what
 	// it held when we last wrote or read it.
-	Head    remote.Cap `json:"head,omitempty"`
-	Linked  remote.Cap `json:"linked,omitempty"`
+	Head   remote.Cap `json:"head,omitempty"`
+	Linked remote.Cap `json:"linked,omitempty"`
+	// Yields is a Head that our directory is not to hold: a deletion that another
+	// participant's names, see publish.
+	Yields  remote.Cap `json:"yields,omitempty"`
 	Content remote.Cap `json:"content,omitempty"` // of Head; empty: a delete
 	// Form of what Disk and Sum describe, as told by its author.
 	Form snapshot.Form `json:"form,omitzero"`
@@ -52,6 +55,9 @@ type File struct {
 	// Conflicts are the conflict files made for this path.
 	Conflicts []Conflict `json:"conflicts,omitempty"`
 }
+
+// Unlinked says that our Personal directory is not as Head wants it.
+func (f File) Unlinked() bool { return f.Head != f.Linked && f.Head != f.Yields }
 
 // Move is the journal of putting a downloaded version into place.
 type Move struct {

@@ -4,7 +4,7 @@
 //
 //	folders/NAME           Folder
 //	folder:ID/files/KEY    File       what we know about each path
-//	folder:ID/unlinked/KEY empty      the files whose Head is not Linked
+//	folder:ID/unlinked/KEY empty      the files that are File.Unlinked
 //	folder:ID/stash/KEY 0 N  Stashed  captured, not published; N big endian
 //	folder:ID/known/SHA    Known      snapshots read; SHA-256 of the cap
 //	folder:ID/pins/SLOT    Pin        author keys
@@ -91,7 +91,7 @@ func indexUnlinked(tx *bolt.Tx) error {
 		}
 		t := &Tx{files: b.Bucket([]byte("files"))}
 		return t.Files(func(key string, f File) error {
-			if f.Head == f.Linked {
+			if !f.Unlinked() {
 				return nil
 			}
 			return index.Put([]byte(key), nil)
@@ -254,7 +254,7 @@ func (t *Tx) File(key string) (File, bool, error) {
 // PutFile stores a path's record. Keys are at most 32 KiB, paths far less.
 func (t *Tx) PutFile(key string, f File) error {
 	var err error
-	if f.Head != f.Linked {
+	if f.Unlinked() {
 		err = t.unlinked.Put([]byte(key), nil)
 	} else {
 		err = t.unlinked.Delete([]byte(key))
