@@ -326,11 +326,16 @@ func (s *shared) model(t *testing.T, tahoe *WebClient) {
 	}
 	// What either made and the other has is one and the same snapshot in both.
 	for _, relpath := range []string{"ours/plain.txt", "real/two words.txt", "real/ünï/日本 語/deep file", "ours/@at/%41 100%", "ours/@at/%41 100%/now a directory", "ours/\u00fcber", "ours/empty",
-		"many/ours 3", "many/real 1", "real/plain.txt", "last by us", "last by magic-folder"} {
+		"many/ours 3", "real/plain.txt", "last by us", "last by magic-folder"} {
 		_, a := ours.child(t, snapshot.Mangle(relpath))
 		if _, b := theirs.child(t, snapshot.Mangle(relpath)); a != b {
 			t.Errorf("%s: the two Personal directories name different snapshots", relpath)
 		}
+	}
+
+	// But a deletion stands with its author alone: magic-folder does not bear it twice.
+	if name := snapshot.Mangle("many/real 1"); len(ours[name][0]) > 0 || len(theirs[name][0]) == 0 {
+		t.Errorf("its deletion of many/real 1: ours %s, theirs %s", ours[name], theirs[name])
 	}
 
 	// magic-folder's own code reads and verifies every version that we published.
