@@ -48,12 +48,15 @@ type Status struct {
 	LastScan    time.Time `json:"last_scan,omitzero"`
 	Files       int       `json:"files"` // at the last full scan
 	Bytes       int64     `json:"bytes"`
-	ToUpload    Count     `json:"to_upload"`
-	ToDownload  Count     `json:"to_download"` // Bytes of those whose size is known
-	ToLink      int       `json:"to_link"`     // versions taken over, not yet in our directory
-	Changing    int       `json:"changing"`    // files being written to
-	Sent        int64     `json:"sent"`        // bytes, both since the start
-	Received    int64     `json:"received"`
+	// Withheld files were deleted before anybody heard of them; their versions are in
+	// the history of this device alone while a participant may be on magic-folder 24.3.
+	Withheld   int   `json:"withheld,omitempty"`
+	ToUpload   Count `json:"to_upload"`
+	ToDownload Count `json:"to_download"` // Bytes of those whose size is known
+	ToLink     int   `json:"to_link"`     // versions taken over, not yet in our directory
+	Changing   int   `json:"changing"`    // files being written to
+	Sent       int64 `json:"sent"`        // bytes, both since the start
+	Received   int64 `json:"received"`
 
 	Participants []ParticipantStatus `json:"participants"`
 	Conflicts    []ConflictStatus    `json:"conflicts"`
@@ -120,6 +123,7 @@ type statusState struct {
 	problems, notes            map[string]string
 	alarms                     map[string]string
 	passed                     map[string]string // ignored versions of others: by key, whose
+	withholds                  bool              // the last look at the stash left out what is withheld
 }
 
 func newStatusState() statusState {
@@ -378,13 +382,20 @@ func (f *Folder) Status() Status {
 	now := f.now()
 	f.mu.Unlock()
 
-	stuck := 0 // counted as to do, and cannot be done
+	stuck := 0             // counted as to do, and cannot be done
+	ours, _ := f.allOurs() // the error is of the store, which is asked again
 	err := f.store.View(func(tx *state.Tx) error {
 		lines, err := tx.Lines()
 		if err != nil {
 			return err
 		}
 		for key, line := range lines {
+			if is, err := unheard(tx, line); err != nil {
+				return err
+			} else if is && !ours {
+				st.Withheld++
+				continue
+			}
 			st.ToUpload.Files++
 			if failing[key] {
 				stuck++
