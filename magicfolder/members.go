@@ -108,7 +108,7 @@ func (f *Folder) seat(e Entry, dir remote.Cap) int {
 	case m.NextRead != "" && dir == m.NextRead:
 		s.self, f.men.seatedAt, what = true, true, isSelf
 	default:
-		for _, w := range m.Past {
+		for _, w := range slices.Concat(m.Past, m.Lost) {
 			if r, err := f.opt.Grid.ReadOnly(w); err == nil && r == dir {
 				s.self, f.men.former, what = true, e.Name, isFormer
 			}
@@ -141,7 +141,7 @@ func (f *Folder) amend(change func(*state.Folder)) error {
 	f.cfgMu.Lock()
 	defer f.cfgMu.Unlock()
 	cfg := f.config()
-	cfg.Membership.Past = slices.Clone(cfg.Membership.Past)
+	cfg.Membership = cfg.Membership.Clone()
 	change(&cfg)
 	if err := f.db.Put(cfg); err != nil {
 		return err
@@ -198,6 +198,7 @@ func (f *Folder) setKey(name string, key ed25519.PublicKey, ours bool) error {
 	f.mu.Lock()
 	delete(f.men.refused, snapshot.Key(name))
 	delete(f.stat.alarms, "key:"+snapshot.Key(name))
+	delete(f.stat.alarms, "entry:"+name+":")
 	f.mu.Unlock()
 	f.lookAtAll()
 	poke(f.wakePoll)

@@ -75,13 +75,13 @@ func (f *Folder) follow(ctx context.Context) (bool, error) {
 	if f.isAdmin(cfg) {
 		return false, nil
 	}
-	c := f.boardCard(ctx, m.Board)
-	if c == nil || !bytes.Equal(c.Key, m.Admin) {
-		return false, nil
+	notes, generation, err := f.adminSays(ctx, m)
+	if err != nil {
+		return false, err
 	}
 	var newest uint64
 	var text moveText
-	for _, n := range c.Notes {
+	for _, n := range notes {
 		if n.Kind != card.KindMove || n.Generation <= max(newest, m.Generation) {
 			continue
 		}
@@ -97,13 +97,13 @@ func (f *Folder) follow(ctx context.Context) (bool, error) {
 		newest, text = n.Generation, t
 	}
 	if newest == 0 {
-		if c.Generation > m.Generation {
+		if generation > m.Generation {
 			f.alarm("moved", "the folder has moved and its admin does not tell us where: we were removed, or have to be invited again. "+
 				"What is written here reaches nobody who has moved with it")
 		}
 		return false, nil
 	}
-	err := f.amend(func(cfg *state.Folder) {
+	err = f.amend(func(cfg *state.Folder) {
 		cfg.Collective = text.Collective
 		cfg.Membership.Generation, cfg.Membership.Board = newest, text.Board
 		cfg.Membership.Renew = !cfg.Membership.ReadOnly
@@ -118,6 +118,38 @@ func (f *Folder) follow(ctx context.Context) (bool, error) {
 	f.dropAlarm("moved")
 	f.log.Info("somebody was removed: the folder has a new Collective")
 	return true, nil
+}
+
+// adminSays gives the notes in the admin's cards: the one on the board, and that in
+// any other directory in which we see one. A card proves whose it is, notes are sealed
+// and numbered, so it matters little who shows them. When the board cannot be read,
+// the admin may have lost it and made another, which is the board from then on.
+func (f *Folder) adminSays(ctx context.Context, m state.Membership) (notes []card.Note, generation uint64, err error) {
+	c, lost := f.boardCard(ctx, m.Board)
+	take := func(c *card.Card) bool {
+		if c == nil || !bytes.Equal(c.Key, m.Admin) {
+			return false
+		}
+		notes, generation = append(notes, c.Notes...), max(generation, c.Generation)
+		return true
+	}
+	take(c)
+	for _, p := range f.allPeers() {
+		f.mu.Lock()
+		c, dir := p.card, p.dir
+		f.mu.Unlock()
+		if dir == m.Board || !take(c) || !errors.Is(lost, ErrUnavailable) || c.Generation < m.Generation {
+			continue
+		}
+		lost = nil
+		f.mu.Lock()
+		f.men.board, f.men.boardCard = "", nil
+		f.mu.Unlock()
+		if err := f.amend(func(cfg *state.Folder) { cfg.Membership.Board = dir }); err != nil {
+			return nil, 0, err
+		}
+	}
+	return notes, generation, nil
 }
 
 // rumours alarms when another says that the folder has moved, and we know nobody to
@@ -142,32 +174,32 @@ func (f *Folder) startAnew() {
 }
 
 // boardCard is the card in the admin's directory: as it was just read, when that is
-// a participant's, else read now.
-func (f *Folder) boardCard(ctx context.Context, board remote.Cap) *card.Card {
+// a participant's, else read now. nil: it has none, or, with an error, was not read.
+func (f *Folder) boardCard(ctx context.Context, board remote.Cap) (*card.Card, error) {
 	f.mu.Lock()
 	p := f.peers[board.Text()]
 	if p != nil && p.read && p.err == nil {
 		defer f.mu.Unlock()
-		return p.card
+		return p.card, nil
 	}
 	have, c := f.men.board, f.men.boardCard
 	f.mu.Unlock()
 	v, err := versionOf(ctx, f.opt.Grid, board)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	if v == have {
-		return c
+		return c, nil
 	}
 	entries, v, err := f.opt.Grid.List(ctx, board)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	c = cardIn(entries, board)
 	f.mu.Lock()
 	f.men.board, f.men.boardCard = v, c
 	f.mu.Unlock()
-	return c
+	return c, nil
 }
 
 // cardIn is the card of a directory; nil when there is none.
@@ -364,6 +396,11 @@ func (f *Folder) tell(ctx context.Context) error {
 		// The newest last: when that stands, all do.
 		for _, dir := range append(slices.Clone(cfg.Membership.Past), cfg.Personal) {
 			if err := f.writeCard(ctx, dir); err != nil {
+				if dir != cfg.Personal && errors.Is(err, ErrUnavailable) {
+					if gone, lerr := f.opt.Lost(ctx, dir); lerr == nil && gone {
+						continue // nobody can look there either
+					}
+				}
 				return err
 			}
 			if err := f.fault("tell.posted"); err != nil {
@@ -426,6 +463,14 @@ func (f *Folder) moveIn(ctx context.Context, from, write, read remote.Cap) error
 			changes = append(changes, Change{Entry: Entry{Name: e.Name, Read: e.Read, Metadata: e.Metadata}})
 		}
 	}
+	return f.moveWith(ctx, changes, write, read, func(m *state.Membership) {
+		m.Past = append(m.Past, from)
+		m.Past = m.Past[max(0, len(m.Past)-state.MaxPast):]
+	})
+}
+
+// moveWith is moveIn with these entries; left notes where we were.
+func (f *Folder) moveWith(ctx context.Context, changes []Change, write, read remote.Cap, left func(*state.Membership)) error {
 	if len(changes) > 0 {
 		if err := f.opt.Grid.Update(ctx, write, changes); err != nil {
 			return err
@@ -434,10 +479,9 @@ func (f *Folder) moveIn(ctx context.Context, from, write, read remote.Cap) error
 	if err := f.fault("renew.filled"); err != nil {
 		return err
 	}
-	err = f.amend(func(cfg *state.Folder) {
+	err := f.amend(func(cfg *state.Folder) {
 		m := &cfg.Membership
-		m.Past = append(m.Past, from)
-		m.Past = m.Past[max(0, len(m.Past)-state.MaxPast):]
+		left(m)
 		cfg.Personal, cfg.Readcap = write, read
 		m.Renew, m.Next, m.NextRead = false, "", ""
 	})

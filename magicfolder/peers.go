@@ -349,8 +349,18 @@ func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Ask
 		return err
 	}
 	f.mu.Lock()
+	name := p.name // the Collective may be read anew meanwhile
+	f.mu.Unlock()
+	pin, err := f.pinned(name)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
 	p.card = own
 	f.clearAlarms("entry:" + p.name + ":")
+	if own == nil && p.mutable && pin.Own && pin.Ours {
+		f.raise("entry:"+p.name+":", fmt.Sprintf("the entry of participant %q names a directory that it has not signed: somebody else has put that there", p.name))
+	}
 	if len(entries) > maxEntries {
 		f.raise("entry:"+p.name+":", fmt.Sprintf("participant %q has too many files", p.name))
 		entries = entries[:maxEntries]
@@ -373,7 +383,7 @@ func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Ask
 		heads[snapshot.Key(relpath)] = e.Read
 	}
 	f.mu.Unlock()
-	back, err := f.keepNewest(ctx, p, heads)
+	back, err := f.keepNewest(ctx, p, own, heads)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,10 @@
 package state
 
-import "warren/magicfolder/remote"
+import (
+	"slices"
+
+	"warren/magicfolder/remote"
+)
 
 // Membership is the part of a folder's configuration that says who is in it, and
 // where its Collective went. It holds secrets: capabilities.
@@ -25,7 +29,16 @@ type Membership struct {
 	// last: an entry that names one is ours, and who does not know the newer looks
 	// there for our notes.
 	Past []remote.Cap `json:"past,omitempty"`
+	// Lost are those of Personal directories that the grid does not have any more: an
+	// entry that names one is ours, and nothing is written there.
+	Lost []remote.Cap `json:"lost,omitempty"`
 }
 
-// MaxPast is how many directories Past keeps.
+// Clone shares nothing with m that a change could write to.
+func (m Membership) Clone() Membership {
+	m.Past, m.Lost = slices.Clone(m.Past), slices.Clone(m.Lost)
+	return m
+}
+
+// MaxPast is how many directories Past and Lost keep each.
 const MaxPast = 8
