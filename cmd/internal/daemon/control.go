@@ -41,7 +41,7 @@ import (
 //	GET    folders/{name}/version?path=&from=&version=  a version's bytes
 //	POST   folders/{name}/restore      RestoreRequest -> magicfolder.Restored
 //	GET    folders/{name}/deleted      []magicfolder.DeletedFile
-//	POST   folders/{name}/undelete     RestoreRequest -> magicfolder.Restored
+//	POST   folders/{name}/undelete     RestoreRequest -> Undeleted
 //	DELETE folders/{name}?withdraw=    leave; the files stay
 //	POST   folders/join    JoinRequest -> magicfolder.Status, after the inviter has come
 //	POST   folders/{name}/invites      FolderInviteRequest -> Issued
