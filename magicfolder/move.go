@@ -106,7 +106,8 @@ func (f *Folder) follow(ctx context.Context) (bool, error) {
 	err = f.amend(func(cfg *state.Folder) {
 		cfg.Collective = text.Collective
 		cfg.Membership.Generation, cfg.Membership.Board = newest, text.Board
-		cfg.Membership.Renew = !cfg.Membership.ReadOnly
+		// Who has no directory yet has none that anybody could know.
+		cfg.Membership.Renew = !cfg.Membership.ReadOnly && cfg.Personal != ""
 	})
 	if err != nil {
 		return false, err
@@ -254,7 +255,7 @@ func (f *Folder) readCard(p *peer, entries []Entry) (*card.Card, error) {
 func (f *Folder) cardStands(e Entry) bool {
 	cfg := f.config()
 	c, err := card.Parse(e.Metadata, cfg.Readcap.Text())
-	if err != nil || !bytes.Equal(c.Key, f.AuthorKey()) || c.Generation != cfg.Membership.Generation || !bytes.Equal(c.Admin, cfg.Membership.Admin) {
+	if err != nil || !bytes.Equal(c.Key, f.AuthorKey()) || c.Generation != cfg.Membership.Generation || !bytes.Equal(c.Admin, cfg.Membership.Admin) || !sameStatements(c.Statements, f.statements(cfg)) {
 		return false
 	}
 	f.mu.Lock()
@@ -291,7 +292,7 @@ func (f *Folder) writeCard(ctx context.Context, dir remote.Cap) error {
 		}
 		notes = append(notes, n)
 	}
-	c, err := card.Encode(f.key, read.Text(), card.Card{Generation: cfg.Membership.Generation, Admin: cfg.Membership.Admin, Notes: notes})
+	c, err := card.Encode(f.key, read.Text(), card.Card{Generation: cfg.Membership.Generation, Admin: cfg.Membership.Admin, Notes: notes, Statements: f.statements(cfg)})
 	if err != nil {
 		return err
 	}
@@ -320,7 +321,7 @@ func (f *Folder) letters(cfg state.Folder) ([]letter, error) {
 		return nil, err
 	}
 	f.mu.Lock()
-	seats := slices.Clone(f.men.seats)
+	seats, seated := slices.Clone(f.men.seats), map[string]bool{}
 	f.mu.Unlock()
 	for _, s := range seats {
 		pin, err := f.pinned(s.name)
@@ -335,8 +336,9 @@ func (f *Folder) letters(cfg state.Folder) ([]letter, error) {
 			t.Collective = read
 		}
 		out = append(out, letter{pin.Key, card.KindMove, t})
+		seated[string(pin.Key)] = true
 	}
-	return out, nil
+	return append(out, f.awaitedLetters(cfg, read, seated)...), nil
 }
 
 // plan is letters in a form to compare.
@@ -356,6 +358,7 @@ func (f *Folder) attend(ctx context.Context) error {
 		key, what string
 		do        func(context.Context) error
 	}{
+		{"expect", "who was invited and is not here yet is not known", f.expect},
 		{"seats", "a participant's new directory is not entered yet", f.seatOthers},
 		{"renew", "who was removed can still read what is published here: the new directory is not made yet", f.renew},
 		{"tell", "the remaining participants are not told yet where the folder is", f.tell},
@@ -576,7 +579,7 @@ func (f *Folder) Remove(ctx context.Context, name string) (Removal, error) {
 	}
 	cfg := f.config()
 	if !f.opt.Grid.Writable(cfg.Collective) || len(cfg.Membership.Admin) > 0 && !f.isAdmin(cfg) {
-		return out, ErrNotAdmin
+		return out, f.askAdmin(cfg, name)
 	}
 	if err := f.read(ctx); err != nil {
 		return out, err
@@ -596,7 +599,16 @@ func (f *Folder) Remove(ctx context.Context, name string) (Removal, error) {
 		gone, out.Removed = append(gone, e.Read), fsys.Printable(e.Name)
 	}
 	if gone == nil {
-		return out, ErrNoMember
+		// Who was invited has the capability before the entry is there.
+		i := slices.IndexFunc(cfg.Membership.Awaited, func(a state.Awaited) bool { return snapshot.Key(a.Name) == snapshot.Key(name) })
+		if i < 0 {
+			return out, ErrNoMember
+		}
+		out.Removed = fsys.Printable(cfg.Membership.Awaited[i].Name)
+	}
+	pin, err := f.pinned(name)
+	if err != nil {
+		return out, err
 	}
 	var changes []Change
 	for _, e := range entries {
@@ -637,8 +649,21 @@ func (f *Folder) Remove(ctx context.Context, name string) (Removal, error) {
 	err = f.amend(func(cfg *state.Folder) {
 		cfg.Collective = next
 		cfg.Membership.Generation++
-		cfg.Membership.Admin, cfg.Membership.Board = f.AuthorKey(), ""
-		cfg.Membership.Renew = true
+		m := &cfg.Membership
+		m.Admin, m.Board, m.Renew = f.AuthorKey(), "", true
+		m.Awaited = slices.DeleteFunc(m.Awaited, func(a state.Awaited) bool {
+			if snapshot.Key(a.Name) != snapshot.Key(name) && !bytes.Equal(a.Key, pin.Key) {
+				return false
+			}
+			m.Out = append(m.Out, a.Key)
+			return true
+		})
+		for _, k := range append(pin.Past, pin.Key) {
+			if len(k) > 0 {
+				m.Out = append(m.Out, k)
+			}
+		}
+		m.Out = keep(m.Out)
 	})
 	if err != nil {
 		return out, err
@@ -666,6 +691,25 @@ func (f *Folder) Remove(ctx context.Context, name string) (Removal, error) {
 	}
 	poke(f.wakePoll)
 	return out, f.sortOut(&out, cfg.Membership.Admin != nil)
+}
+
+// askAdmin is the refusal of removing somebody, with who can do it and how.
+func (f *Folder) askAdmin(cfg state.Folder, name string) error {
+	who := "whoever made the folder"
+	f.mu.Lock()
+	seats := slices.Clone(f.men.seats)
+	f.mu.Unlock()
+	for _, s := range seats {
+		pin, err := f.pinned(s.name)
+		if err != nil {
+			return err
+		}
+		if pin.Own && bytes.Equal(pin.Key, cfg.Membership.Admin) {
+			who = fmt.Sprintf("%q, who made the folder,", fsys.Printable(s.name))
+		}
+	}
+	return fmt.Errorf("%w: the others follow only the node that made the folder. Ask %s to run there: warren folder remove-member FOLDER %q. "+
+		"If that node is gone for good, make a new folder and invite to it those who are to stay", ErrNotAdmin, who, fsys.Printable(name))
 }
 
 // sortOut says who follows and who does not; known: invites have told who the admin

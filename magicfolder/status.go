@@ -60,9 +60,10 @@ type Status struct {
 
 	Participants []ParticipantStatus `json:"participants"`
 	Conflicts    []ConflictStatus    `json:"conflicts"`
-	Errors       []FileStatus        `json:"errors"` // files that could not be synced
-	Notes        []FileStatus        `json:"notes"`  // files that some systems cannot hold
-	Alarms       []string            `json:"alarms"` // participants' misbehaviour
+	Errors       []FileStatus        `json:"errors"`  // files that could not be synced
+	Notes        []FileStatus        `json:"notes"`   // files that some systems cannot hold
+	Alarms       []string            `json:"alarms"`  // participants' misbehaviour
+	Notices      []string            `json:"notices"` // what changed about participants since the start, and is as it should be
 }
 
 // ParticipantStatus is one entry of the Collective.
@@ -122,6 +123,7 @@ type statusState struct {
 	errors                     map[string]fileError // by key
 	problems, notes            map[string]string
 	alarms                     map[string]string
+	notices                    []string
 	passed                     map[string]string // ignored versions of others: by key, whose
 	withholds                  bool              // the last look at the stash left out what is withheld
 }
@@ -357,6 +359,7 @@ func (f *Folder) Status() Status {
 	}
 	st.Notes = append(st.Notes, passedNotes(s.passed)...)
 	st.Alarms = slices.AppendSeq(st.Alarms, maps.Values(s.alarms))
+	st.Notices = append([]string{}, s.notices...)
 	enrolled := f.cfg.Enrolled
 	if enrolled {
 		st.Participants = append(st.Participants, ParticipantStatus{Name: f.cfg.Author, Self: true})

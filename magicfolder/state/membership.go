@@ -32,11 +32,33 @@ type Membership struct {
 	// Lost are those of Personal directories that the grid does not have any more: an
 	// entry that names one is ours, and nothing is written there.
 	Lost []remote.Cap `json:"lost,omitempty"`
+	// NewKeys is what we, as the folder's admin, tell the others of those who came
+	// again with another author key, oldest first.
+	NewKeys []NewKey `json:"new_keys,omitempty"`
+	// Awaited are those who were invited and have not been seen in the Collective yet:
+	// when it moves, they have to hear of it too.
+	Awaited []Awaited `json:"awaited,omitempty"`
+	// Out are the author keys of those whom we have removed.
+	Out [][]byte `json:"out,omitempty"`
+}
+
+// NewKey is a participant's change of author key.
+type NewKey struct {
+	Name string `json:"name"`
+	Was  []byte `json:"was"`
+	Key  []byte `json:"key"`
+}
+
+// Awaited is somebody who was invited.
+type Awaited struct {
+	Name string `json:"name"`
+	Key  []byte `json:"key"` // author key
 }
 
 // Clone shares nothing with m that a change could write to.
 func (m Membership) Clone() Membership {
 	m.Past, m.Lost = slices.Clone(m.Past), slices.Clone(m.Lost)
+	m.NewKeys, m.Awaited, m.Out = slices.Clone(m.NewKeys), slices.Clone(m.Awaited), slices.Clone(m.Out)
 	return m
 }
 
