@@ -55,6 +55,7 @@ type Folder struct {
 	running     bool
 	nextDue     time.Time          // when the next delete is to be uploaded; zero: none waits
 	men         members            // see there
+	loss        loss               // of our Personal directory
 	unwatch     context.CancelFunc // ends the watching of the directory; nil: not yet
 	missed      bool               // publish left a path out because somebody worked on it
 	orphans     map[string]bool    // keys of versions that another names no more, see unyield

@@ -85,7 +85,7 @@ func (w *world) add(name string, inMemory bool) *party {
 
 func (p *party) open() {
 	p.t.Helper()
-	o := Options{Grid: p.client, StatePath: p.state, Clock: p.clock, Settle: -1, Linger: -1, Poll: 5 * time.Second,
+	o := Options{Grid: p.client, Lost: p.client.Lost, StatePath: p.state, Clock: p.clock, Settle: -1, Linger: -1, Poll: 5 * time.Second,
 		Fault: func(step string) error {
 			p.faulting.Lock()
 			defer p.faulting.Unlock()

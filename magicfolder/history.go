@@ -50,6 +50,7 @@ type FileVersion struct {
 	Own     bool      `json:"own,omitempty"`
 	Size    int64     `json:"size"` // bytes
 	Deleted bool      `json:"deleted,omitempty"`
+	Link    bool      `json:"link,omitempty"`     // a symbolic link; Size is that of its target's name
 	Merge   bool      `json:"merge,omitempty"`    // it has several parents
 	Waiting bool      `json:"waiting,omitempty"`  // captured, not published yet
 	Current bool      `json:"current,omitempty"`  // our newest
@@ -165,6 +166,7 @@ func (f *Folder) walk(ctx context.Context, key string, fn func(FileVersion, *pas
 		switch {
 		case p.stash != nil:
 			v.ID, v.Waiting, v.Own, v.Author = "waiting-"+strconv.FormatUint(p.stash.ID, 10), true, true, cfg.Author
+			v.Link = p.stash.Form.Kind == snapshot.Symlink
 			v.Time, v.Size, v.Deleted, v.Merge = time.Unix(p.stash.Modified, 0), p.stash.Size, p.stash.Deleted, len(p.stash.Parents) > 1
 		case p.err != nil:
 			v.ID, v.Problem = versionID(p.cap), "cannot be read now"
@@ -172,6 +174,7 @@ func (f *Folder) walk(ctx context.Context, key string, fn func(FileVersion, *pas
 				v.Problem = "is no version of this file: what comes before it is not looked at"
 			}
 		default:
+			v.Link = p.s.Form.Kind == snapshot.Symlink
 			v.ID, v.Author, v.Time = versionID(p.cap), p.s.Author.Name, time.Unix(p.s.Modified, 0)
 			v.Deleted, v.Merge = p.s.Deleted(), len(p.s.Parents) > 1
 			v.Size, _ = remote.Size(p.s.Content)
@@ -346,45 +349,6 @@ func (f *Folder) Restore(ctx context.Context, relpath, which string) (Restored, 
 	})
 }
 
-// Undelete is Restore of the newest version of a deleted file that is no delete.
-func (f *Folder) Undelete(ctx context.Context, relpath string) (Restored, error) {
-	key := snapshot.Key(relpath)
-	rec, line, err := f.load(key)
-	if err != nil {
-		return Restored{}, err
-	}
-	if rec.Relpath != "" && rec.Disk != nil {
-		disk, err := f.open()
-		if err != nil {
-			return Restored{}, err
-		}
-		if it, err := disk.Lstat(rec.Relpath); err == nil && it.Kind != fsys.Dir {
-			return Restored{}, ErrNotDeleted
-		}
-	}
-	if rec.Head == "" && len(line) == 0 {
-		return Restored{}, fmt.Errorf("%w: the folder has never had %s", ErrNoVersion, fsys.Printable(relpath))
-	}
-	return f.restore(ctx, key, func() (FileVersion, *past, error) {
-		var found FileVersion
-		var p *past
-		err := f.walk(ctx, key, func(v FileVersion, have *past) error {
-			if v.Deleted || v.Problem != "" {
-				return nil
-			}
-			found, p = v, have
-			return errEnough
-		})
-		if err == nil {
-			return found, nil, fmt.Errorf("%w: it was never there", ErrNoVersion)
-		}
-		if errors.Is(err, errEnough) {
-			err = nil
-		}
-		return found, p, err
-	})
-}
-
 func (f *Folder) restore(ctx context.Context, key string, find func() (FileVersion, *past, error)) (Restored, error) {
 	var out Restored
 	disk, err := f.open()
@@ -401,6 +365,14 @@ func (f *Folder) restore(ctx context.Context, key string, find func() (FileVersi
 		return out, err
 	}
 	out.Version = v
+	// What was never anybody's newest version here has not been checked yet.
+	switch {
+	case v.Deleted:
+	case v.Link && v.Size > fsys.MaxTarget:
+		return out, fsys.ErrTarget
+	case path.Base(key) == snapshot.DirectoryMark && v.Size > 0:
+		return out, fmt.Errorf("%w: a directory's mark with contents", snapshot.ErrFormat)
+	}
 	now := f.now()
 	d := f.downloader(disk)
 	read, write := io.Pipe()
@@ -476,47 +448,4 @@ func (f *Folder) stashAgain(disk fsys.FS, st download.Staged) (string, error) {
 		return "", fmt.Errorf("the stash: %w", err)
 	}
 	return name, nil
-}
-
-// DeletedFile can be undeleted.
-type DeletedFile struct {
-	Path   string    `json:"path"`
-	Time   time.Time `json:"time,omitzero"` // of the delete
-	Author string    `json:"author,omitempty"`
-}
-
-// Deleted lists the deleted files of the folder, in the order of their paths.
-func (f *Folder) Deleted(ctx context.Context) ([]DeletedFile, error) {
-	out := []DeletedFile{}
-	own := f.Participant()
-	err := f.store.View(func(tx *state.Tx) error {
-		lines, err := tx.Lines()
-		if err != nil {
-			return err
-		}
-		return tx.Files(func(key string, rec state.File) error {
-			line := lines[key]
-			if path.Base(key) == snapshot.DirectoryMark {
-				return nil
-			}
-			if rec.Disk != nil || rec.Relpath == "" || path.Base(key) == snapshot.DirectoryMark || rec.Head == "" && len(line) == 0 {
-				return ctx.Err()
-			}
-			d := DeletedFile{Path: rec.Relpath}
-			if n := len(line); n > 0 {
-				d.Time, d.Author = time.Unix(line[n-1].Modified, 0), own
-			} else if k, ok, err := tx.Known(rec.Head); err != nil {
-				return err
-			} else if ok {
-				if k.Content == "" && len(k.Parents) == 0 {
-					return nil // it was deleted before anybody had it
-				}
-				d.Time, d.Author = time.Unix(k.Modified, 0), k.Author
-			}
-			out = append(out, d)
-			return nil
-		})
-	})
-	slices.SortFunc(out, func(a, b DeletedFile) int { return strings.Compare(a.Path, b.Path) })
-	return out, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -236,6 +237,11 @@ func (f *Folder) due() (map[string][]state.Stashed, error) {
 	}
 	f.prune(atUpload, func(key string, _ fileError) bool { return len(lines[key]) > 0 })
 	now := f.now()
+	held, whole, err := f.withheld(lines)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(lines, func(key string, _ []state.Stashed) bool { return held[key] })
 	below, err := f.belowDeletes(lines, now)
 	if err != nil {
 		return nil, err
@@ -258,7 +264,9 @@ func (f *Folder) due() (map[string][]state.Stashed, error) {
 			if next.IsZero() || at.Before(next) {
 				next = at
 			}
-			line = line[:i]
+			if line = line[:i]; whole[key] {
+				line = nil // else the others would get it, and lose it again
+			}
 			break
 		}
 		if lines[key] = line; len(line) == 0 {
@@ -266,7 +274,7 @@ func (f *Folder) due() (map[string][]state.Stashed, error) {
 		}
 	}
 	f.mu.Lock()
-	f.nextDue = next
+	f.nextDue, f.stat.withholds = next, len(held) > 0
 	f.mu.Unlock()
 	return lines, nil
 }

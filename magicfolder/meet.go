@@ -47,6 +47,14 @@ func (f *Folder) poll(ctx context.Context) error {
 	}
 	if err == nil {
 		poke(f.wakeLink)
+		f.mu.Lock()
+		withholds := f.stat.withholds
+		f.mu.Unlock()
+		if withholds {
+			if ours, err := f.allOurs(); err == nil && ours {
+				poke(f.wakePush)
+			}
+		}
 	}
 	return err
 }

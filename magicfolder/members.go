@@ -32,6 +32,8 @@ var (
 	ErrNotAdmin = errors.New("only the folder's admin can do that")
 	// ErrSameKey: no other key was seen in that participant's directory.
 	ErrSameKey = errors.New("that participant signs with the key that is known for it")
+	// ErrOtherKey: the key that was seen is not the one that is to be accepted.
+	ErrOtherKey = errors.New("that participant's new key has another fingerprint")
 )
 
 // Member is one participant, as `folder members` shows it. All strings are safe
@@ -108,7 +110,7 @@ func (f *Folder) seat(e Entry, dir remote.Cap) int {
 	case m.NextRead != "" && dir == m.NextRead:
 		s.self, f.men.seatedAt, what = true, true, isSelf
 	default:
-		for _, w := range m.Past {
+		for _, w := range slices.Concat(m.Past, m.Lost) {
 			if r, err := f.opt.Grid.ReadOnly(w); err == nil && r == dir {
 				s.self, f.men.former, what = true, e.Name, isFormer
 			}
@@ -141,7 +143,7 @@ func (f *Folder) amend(change func(*state.Folder)) error {
 	f.cfgMu.Lock()
 	defer f.cfgMu.Unlock()
 	cfg := f.config()
-	cfg.Membership.Past = slices.Clone(cfg.Membership.Past)
+	cfg.Membership = cfg.Membership.Clone()
 	change(&cfg)
 	if err := f.db.Put(cfg); err != nil {
 		return err
@@ -198,6 +200,7 @@ func (f *Folder) setKey(name string, key ed25519.PublicKey, ours bool) error {
 	f.mu.Lock()
 	delete(f.men.refused, snapshot.Key(name))
 	delete(f.stat.alarms, "key:"+snapshot.Key(name))
+	delete(f.stat.alarms, "entry:"+name+":")
 	f.mu.Unlock()
 	f.lookAtAll()
 	poke(f.wakePoll)
@@ -216,8 +219,9 @@ func (f *Folder) keyChanged(name string, key ed25519.PublicKey) {
 }
 
 // AcceptKey has a participant's name stand for the new key that its directory
-// shows, and gives the key's fingerprint. ErrSameKey when it shows none.
-func (f *Folder) AcceptKey(name string) (string, error) {
+// shows, and gives the key's fingerprint. ErrSameKey when it shows none, ErrOtherKey
+// when it is not of that fingerprint; "": whatever it is.
+func (f *Folder) AcceptKey(name, fingerprint string) (string, error) {
 	f.mu.Lock()
 	key, ok := f.men.refused[snapshot.Key(name)]
 	there := slices.ContainsFunc(f.men.seats, func(s seat) bool { return snapshot.Key(s.name) == snapshot.Key(name) })
@@ -227,6 +231,8 @@ func (f *Folder) AcceptKey(name string) (string, error) {
 		return "", ErrNoMember
 	case !ok:
 		return "", ErrSameKey
+	case fingerprint != "" && fingerprint != Fingerprint(key):
+		return "", fmt.Errorf("%w: it is %s", ErrOtherKey, Fingerprint(key))
 	}
 	f.log.Info("a participant's new key is accepted", "participant", fsys.Printable(name))
 	return Fingerprint(key), f.setKey(name, key, false)
@@ -236,11 +242,17 @@ func (f *Folder) AcceptKey(name string) (string, error) {
 // later, unless somebody stands there under that name: then the newcomer will take
 // another, and its own card says whose key that is.
 func (f *Folder) Vouch(name string, key ed25519.PublicKey) error {
+	if err := f.await(name, key); err != nil {
+		return err
+	}
 	f.mu.Lock()
 	there := slices.ContainsFunc(f.men.seats, func(s seat) bool { return snapshot.Key(s.name) == snapshot.Key(name) })
 	f.mu.Unlock()
 	if there {
 		return nil
+	}
+	if _, err := f.changesKey(name, key); err != nil {
+		return err
 	}
 	return f.setKey(name, key, true)
 }
@@ -426,6 +438,9 @@ func (f *Folder) Admit(ctx context.Context, a Admission) error {
 			case e.Read == a.Personal && remote.KindOf(a.Personal) == remote.MutableDirectory:
 				return fmt.Errorf("%w: %q has that directory", ErrTaken, e.Name)
 			}
+		}
+		if err := f.vouch(ctx, name, a.Key); err != nil {
+			return err
 		}
 		if stands {
 			if err := f.setKey(name, a.Key, a.Key != nil); err != nil {

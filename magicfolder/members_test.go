@@ -125,7 +125,7 @@ func TestAdminOnly(t *testing.T) {
 			t.Errorf("%s: alice is %+v", p.name, got["alice"])
 		}
 	}
-	if _, err := b.f.Remove(t.Context(), "rita"); !errors.Is(err, ErrNotAdmin) {
+	if _, err := b.f.Remove(t.Context(), "rita"); !errors.Is(err, ErrNotAdmin) || !strings.Contains(err.Error(), `Ask "alice", who made the folder, to run there: warren folder remove-member FOLDER "rita"`) {
 		t.Errorf("bob removes: %v", err)
 	}
 	if err := b.f.Admit(t.Context(), Admission{Name: "eve"}); !errors.Is(err, ErrNotAdmin) {
@@ -183,17 +183,20 @@ func TestKeysFromTheInvite(t *testing.T) {
 	}) {
 		t.Errorf("alarms %q", a)
 	}
+	if _, err := b.f.AcceptKey("alice", Fingerprint(other.Public().(ed25519.PublicKey))); !errors.Is(err, ErrOtherKey) {
+		t.Errorf("accepted another key: %v", err)
+	}
 	// The two have compared the key over the phone.
-	if key, err := b.f.AcceptKey("alice"); err != nil || key != Fingerprint(a.f.AuthorKey()) {
+	if key, err := b.f.AcceptKey("alice", Fingerprint(a.f.AuthorKey())); err != nil || key != Fingerprint(a.f.AuthorKey()) {
 		t.Errorf("%q, %v", key, err)
 	}
 	b.poll()
 	b.has(map[string]string{"f": "alice's"})
 	b.quiet()
-	if _, err := b.f.AcceptKey("alice"); !errors.Is(err, ErrSameKey) {
+	if _, err := b.f.AcceptKey("alice", ""); !errors.Is(err, ErrSameKey) {
 		t.Errorf("accepting twice: %v", err)
 	}
-	if _, err := b.f.AcceptKey("nobody"); !errors.Is(err, ErrNoMember) {
+	if _, err := b.f.AcceptKey("nobody", ""); !errors.Is(err, ErrNoMember) {
 		t.Errorf("accepting of nobody: %v", err)
 	}
 }
@@ -290,7 +293,7 @@ func TestComesAgain(t *testing.T) {
 				if m := membersOf(t, a.f)["bob"]; m.NewKey != Fingerprint(b.f.AuthorKey()) {
 					t.Errorf("%+v", m)
 				}
-				if _, err := a.f.AcceptKey("bob"); err != nil {
+				if _, err := a.f.AcceptKey("bob", ""); err != nil {
 					t.Fatal(err)
 				}
 			}

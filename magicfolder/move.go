@@ -75,13 +75,13 @@ func (f *Folder) follow(ctx context.Context) (bool, error) {
 	if f.isAdmin(cfg) {
 		return false, nil
 	}
-	c := f.boardCard(ctx, m.Board)
-	if c == nil || !bytes.Equal(c.Key, m.Admin) {
-		return false, nil
+	notes, generation, err := f.adminSays(ctx, m)
+	if err != nil {
+		return false, err
 	}
 	var newest uint64
 	var text moveText
-	for _, n := range c.Notes {
+	for _, n := range notes {
 		if n.Kind != card.KindMove || n.Generation <= max(newest, m.Generation) {
 			continue
 		}
@@ -97,16 +97,17 @@ func (f *Folder) follow(ctx context.Context) (bool, error) {
 		newest, text = n.Generation, t
 	}
 	if newest == 0 {
-		if c.Generation > m.Generation {
+		if generation > m.Generation {
 			f.alarm("moved", "the folder has moved and its admin does not tell us where: we were removed, or have to be invited again. "+
 				"What is written here reaches nobody who has moved with it")
 		}
 		return false, nil
 	}
-	err := f.amend(func(cfg *state.Folder) {
+	err = f.amend(func(cfg *state.Folder) {
 		cfg.Collective = text.Collective
 		cfg.Membership.Generation, cfg.Membership.Board = newest, text.Board
-		cfg.Membership.Renew = !cfg.Membership.ReadOnly
+		// Who has no directory yet has none that anybody could know.
+		cfg.Membership.Renew = !cfg.Membership.ReadOnly && cfg.Personal != ""
 	})
 	if err != nil {
 		return false, err
@@ -118,6 +119,38 @@ func (f *Folder) follow(ctx context.Context) (bool, error) {
 	f.dropAlarm("moved")
 	f.log.Info("somebody was removed: the folder has a new Collective")
 	return true, nil
+}
+
+// adminSays gives the notes in the admin's cards: the one on the board, and that in
+// any other directory in which we see one. A card proves whose it is, notes are sealed
+// and numbered, so it matters little who shows them. When the board cannot be read,
+// the admin may have lost it and made another, which is the board from then on.
+func (f *Folder) adminSays(ctx context.Context, m state.Membership) (notes []card.Note, generation uint64, err error) {
+	c, lost := f.boardCard(ctx, m.Board)
+	take := func(c *card.Card) bool {
+		if c == nil || !bytes.Equal(c.Key, m.Admin) {
+			return false
+		}
+		notes, generation = append(notes, c.Notes...), max(generation, c.Generation)
+		return true
+	}
+	take(c)
+	for _, p := range f.allPeers() {
+		f.mu.Lock()
+		c, dir := p.card, p.dir
+		f.mu.Unlock()
+		if dir == m.Board || !take(c) || !errors.Is(lost, ErrUnavailable) || c.Generation < m.Generation {
+			continue
+		}
+		lost = nil
+		f.mu.Lock()
+		f.men.board, f.men.boardCard = "", nil
+		f.mu.Unlock()
+		if err := f.amend(func(cfg *state.Folder) { cfg.Membership.Board = dir }); err != nil {
+			return nil, 0, err
+		}
+	}
+	return notes, generation, nil
 }
 
 // rumours alarms when another says that the folder has moved, and we know nobody to
@@ -142,32 +175,32 @@ func (f *Folder) startAnew() {
 }
 
 // boardCard is the card in the admin's directory: as it was just read, when that is
-// a participant's, else read now.
-func (f *Folder) boardCard(ctx context.Context, board remote.Cap) *card.Card {
+// a participant's, else read now. nil: it has none, or, with an error, was not read.
+func (f *Folder) boardCard(ctx context.Context, board remote.Cap) (*card.Card, error) {
 	f.mu.Lock()
 	p := f.peers[board.Text()]
 	if p != nil && p.read && p.err == nil {
 		defer f.mu.Unlock()
-		return p.card
+		return p.card, nil
 	}
 	have, c := f.men.board, f.men.boardCard
 	f.mu.Unlock()
 	v, err := versionOf(ctx, f.opt.Grid, board)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	if v == have {
-		return c
+		return c, nil
 	}
 	entries, v, err := f.opt.Grid.List(ctx, board)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	c = cardIn(entries, board)
 	f.mu.Lock()
 	f.men.board, f.men.boardCard = v, c
 	f.mu.Unlock()
-	return c
+	return c, nil
 }
 
 // cardIn is the card of a directory; nil when there is none.
@@ -222,7 +255,7 @@ func (f *Folder) readCard(p *peer, entries []Entry) (*card.Card, error) {
 func (f *Folder) cardStands(e Entry) bool {
 	cfg := f.config()
 	c, err := card.Parse(e.Metadata, cfg.Readcap.Text())
-	if err != nil || !bytes.Equal(c.Key, f.AuthorKey()) || c.Generation != cfg.Membership.Generation || !bytes.Equal(c.Admin, cfg.Membership.Admin) {
+	if err != nil || !bytes.Equal(c.Key, f.AuthorKey()) || c.Generation != cfg.Membership.Generation || !bytes.Equal(c.Admin, cfg.Membership.Admin) || !sameStatements(c.Statements, f.statements(cfg)) {
 		return false
 	}
 	f.mu.Lock()
@@ -259,7 +292,7 @@ func (f *Folder) writeCard(ctx context.Context, dir remote.Cap) error {
 		}
 		notes = append(notes, n)
 	}
-	c, err := card.Encode(f.key, read.Text(), card.Card{Generation: cfg.Membership.Generation, Admin: cfg.Membership.Admin, Notes: notes})
+	c, err := card.Encode(f.key, read.Text(), card.Card{Generation: cfg.Membership.Generation, Admin: cfg.Membership.Admin, Notes: notes, Statements: f.statements(cfg)})
 	if err != nil {
 		return err
 	}
@@ -288,7 +321,7 @@ func (f *Folder) letters(cfg state.Folder) ([]letter, error) {
 		return nil, err
 	}
 	f.mu.Lock()
-	seats := slices.Clone(f.men.seats)
+	seats, seated := slices.Clone(f.men.seats), map[string]bool{}
 	f.mu.Unlock()
 	for _, s := range seats {
 		pin, err := f.pinned(s.name)
@@ -303,8 +336,9 @@ func (f *Folder) letters(cfg state.Folder) ([]letter, error) {
 			t.Collective = read
 		}
 		out = append(out, letter{pin.Key, card.KindMove, t})
+		seated[string(pin.Key)] = true
 	}
-	return out, nil
+	return append(out, f.awaitedLetters(cfg, read, seated)...), nil
 }
 
 // plan is letters in a form to compare.
@@ -324,6 +358,7 @@ func (f *Folder) attend(ctx context.Context) error {
 		key, what string
 		do        func(context.Context) error
 	}{
+		{"expect", "who was invited and is not here yet is not known", f.expect},
 		{"seats", "a participant's new directory is not entered yet", f.seatOthers},
 		{"renew", "who was removed can still read what is published here: the new directory is not made yet", f.renew},
 		{"tell", "the remaining participants are not told yet where the folder is", f.tell},
@@ -364,6 +399,11 @@ func (f *Folder) tell(ctx context.Context) error {
 		// The newest last: when that stands, all do.
 		for _, dir := range append(slices.Clone(cfg.Membership.Past), cfg.Personal) {
 			if err := f.writeCard(ctx, dir); err != nil {
+				if dir != cfg.Personal && errors.Is(err, ErrUnavailable) {
+					if gone, lerr := f.opt.Lost(ctx, dir); lerr == nil && gone {
+						continue // nobody can look there either
+					}
+				}
 				return err
 			}
 			if err := f.fault("tell.posted"); err != nil {
@@ -426,6 +466,14 @@ func (f *Folder) moveIn(ctx context.Context, from, write, read remote.Cap) error
 			changes = append(changes, Change{Entry: Entry{Name: e.Name, Read: e.Read, Metadata: e.Metadata}})
 		}
 	}
+	return f.moveWith(ctx, changes, write, read, func(m *state.Membership) {
+		m.Past = append(m.Past, from)
+		m.Past = m.Past[max(0, len(m.Past)-state.MaxPast):]
+	})
+}
+
+// moveWith is moveIn with these entries; left notes where we were.
+func (f *Folder) moveWith(ctx context.Context, changes []Change, write, read remote.Cap, left func(*state.Membership)) error {
 	if len(changes) > 0 {
 		if err := f.opt.Grid.Update(ctx, write, changes); err != nil {
 			return err
@@ -434,10 +482,9 @@ func (f *Folder) moveIn(ctx context.Context, from, write, read remote.Cap) error
 	if err := f.fault("renew.filled"); err != nil {
 		return err
 	}
-	err = f.amend(func(cfg *state.Folder) {
+	err := f.amend(func(cfg *state.Folder) {
 		m := &cfg.Membership
-		m.Past = append(m.Past, from)
-		m.Past = m.Past[max(0, len(m.Past)-state.MaxPast):]
+		left(m)
 		cfg.Personal, cfg.Readcap = write, read
 		m.Renew, m.Next, m.NextRead = false, "", ""
 	})
@@ -532,7 +579,7 @@ func (f *Folder) Remove(ctx context.Context, name string) (Removal, error) {
 	}
 	cfg := f.config()
 	if !f.opt.Grid.Writable(cfg.Collective) || len(cfg.Membership.Admin) > 0 && !f.isAdmin(cfg) {
-		return out, ErrNotAdmin
+		return out, f.askAdmin(cfg, name)
 	}
 	if err := f.read(ctx); err != nil {
 		return out, err
@@ -552,7 +599,16 @@ func (f *Folder) Remove(ctx context.Context, name string) (Removal, error) {
 		gone, out.Removed = append(gone, e.Read), fsys.Printable(e.Name)
 	}
 	if gone == nil {
-		return out, ErrNoMember
+		// Who was invited has the capability before the entry is there.
+		i := slices.IndexFunc(cfg.Membership.Awaited, func(a state.Awaited) bool { return snapshot.Key(a.Name) == snapshot.Key(name) })
+		if i < 0 {
+			return out, ErrNoMember
+		}
+		out.Removed = fsys.Printable(cfg.Membership.Awaited[i].Name)
+	}
+	pin, err := f.pinned(name)
+	if err != nil {
+		return out, err
 	}
 	var changes []Change
 	for _, e := range entries {
@@ -593,8 +649,21 @@ func (f *Folder) Remove(ctx context.Context, name string) (Removal, error) {
 	err = f.amend(func(cfg *state.Folder) {
 		cfg.Collective = next
 		cfg.Membership.Generation++
-		cfg.Membership.Admin, cfg.Membership.Board = f.AuthorKey(), ""
-		cfg.Membership.Renew = true
+		m := &cfg.Membership
+		m.Admin, m.Board, m.Renew = f.AuthorKey(), "", true
+		m.Awaited = slices.DeleteFunc(m.Awaited, func(a state.Awaited) bool {
+			if snapshot.Key(a.Name) != snapshot.Key(name) && !bytes.Equal(a.Key, pin.Key) {
+				return false
+			}
+			m.Out = append(m.Out, a.Key)
+			return true
+		})
+		for _, k := range append(pin.Past, pin.Key) {
+			if len(k) > 0 {
+				m.Out = append(m.Out, k)
+			}
+		}
+		m.Out = keep(m.Out)
 	})
 	if err != nil {
 		return out, err
@@ -622,6 +691,25 @@ func (f *Folder) Remove(ctx context.Context, name string) (Removal, error) {
 	}
 	poke(f.wakePoll)
 	return out, f.sortOut(&out, cfg.Membership.Admin != nil)
+}
+
+// askAdmin is the refusal of removing somebody, with who can do it and how.
+func (f *Folder) askAdmin(cfg state.Folder, name string) error {
+	who := "whoever made the folder"
+	f.mu.Lock()
+	seats := slices.Clone(f.men.seats)
+	f.mu.Unlock()
+	for _, s := range seats {
+		pin, err := f.pinned(s.name)
+		if err != nil {
+			return err
+		}
+		if pin.Own && bytes.Equal(pin.Key, cfg.Membership.Admin) {
+			who = fmt.Sprintf("%q, who made the folder,", fsys.Printable(s.name))
+		}
+	}
+	return fmt.Errorf("%w: the others follow only the node that made the folder. Ask %s to run there: warren folder remove-member FOLDER %q. "+
+		"If that node is gone for good, make a new folder and invite to it those who are to stay", ErrNotAdmin, who, fsys.Printable(name))
 }
 
 // sortOut says who follows and who does not; known: invites have told who the admin

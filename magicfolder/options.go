@@ -65,6 +65,11 @@ type Options struct {
 	// seconds for storage servers that are about to connect, so that not only the
 	// first ones hold it. May be nil.
 	Gather func(context.Context)
+	// Lost says whether the grid has a mutable directory no more: every storage server
+	// that is known is connected and has said what it holds, and that is not enough to
+	// read any version. Servers that are away, or do not answer, may hold it: then it is
+	// false. nil: nobody can tell.
+	Lost func(ctx context.Context, dir Cap) (bool, error)
 	// OpenFS opens a folder's directory; fsys.Make and fsys.Open when nil.
 	OpenFS func(dir string) (fsys.FS, error)
 	// Fault, when set, may fail at a named step; tests crash folders there.
@@ -77,6 +82,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Gather == nil {
 		o.Gather = func(context.Context) {}
+	}
+	if o.Lost == nil {
+		o.Lost = func(context.Context, Cap) (bool, error) { return false, nil }
 	}
 	if o.Clock == nil {
 		o.Clock = SystemClock()

@@ -64,21 +64,36 @@ func (f *Folder) read(ctx context.Context) error {
 			return err
 		}
 	}
+	one := func(gctx context.Context, p *peer) error {
+		err := f.readPeer(gctx, p, asked)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		f.mu.Lock()
+		p.err = err
+		f.mu.Unlock()
+		return nil
+	}
+	// The admin first: it may say that another's key is a new one.
+	peers, board := f.allPeers(), f.config().Membership.Board
+	if i := slices.IndexFunc(peers, func(p *peer) bool { return p.dir == board }); i >= 0 {
+		if err := one(ctx, peers[i]); err != nil {
+			return err
+		}
+		peers = slices.Delete(peers, i, i+1)
+	}
+	if err := f.heed(); err != nil {
+		return err
+	}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(f.opt.Workers)
-	for _, p := range f.allPeers() {
-		g.Go(func() error {
-			err := f.readPeer(gctx, p, asked)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			f.mu.Lock()
-			p.err = err
-			f.mu.Unlock()
-			return nil
-		})
+	for _, p := range peers {
+		g.Go(func() error { return one(gctx, p) })
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return f.heed()
 }
 
 // askVersions asks in one go for the version of every directory that a poll looks at:
@@ -122,6 +137,12 @@ func (f *Folder) enter(ctx context.Context) error {
 	f.mu.Unlock()
 	if inside {
 		return nil
+	}
+	if !f.config().Enrolled {
+		// The folder may have moved since we were invited.
+		if _, err := f.follow(ctx); err != nil {
+			return err
+		}
 	}
 	if err := f.settleIn(ctx); err != nil {
 		return fmt.Errorf("waiting to enter the folder: %w", err)
@@ -350,8 +371,18 @@ func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Ask
 		return err
 	}
 	f.mu.Lock()
+	name := p.name // the Collective may be read anew meanwhile
+	f.mu.Unlock()
+	pin, err := f.pinned(name)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
 	p.card = own
 	f.clearAlarms("entry:" + p.name + ":")
+	if own == nil && p.mutable && pin.Own && pin.Ours {
+		f.raise("entry:"+p.name+":", fmt.Sprintf("the entry of participant %q names a directory that it has not signed: somebody else has put that there", p.name))
+	}
 	if len(entries) > maxEntries {
 		f.raise("entry:"+p.name+":", fmt.Sprintf("participant %q has too many files", p.name))
 		entries = entries[:maxEntries]
@@ -374,7 +405,7 @@ func (f *Folder) readPeer(ctx context.Context, p *peer, asked map[remote.Cap]Ask
 		heads[snapshot.Key(relpath)] = e.Read
 	}
 	f.mu.Unlock()
-	back, err := f.keepNewest(ctx, p, heads)
+	back, err := f.keepNewest(ctx, p, own, heads)
 	if err != nil {
 		return err
 	}

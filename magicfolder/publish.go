@@ -351,8 +351,15 @@ func (f *Folder) compareOwn(ctx context.Context) error {
 	same := f.personal != "" && f.personal == now.Version
 	f.mu.Unlock()
 	if now.Err != nil {
-		return fmt.Errorf("asking for our directory: %w", now.Err)
+		anew, err := f.lookForLoss(ctx, now.Err)
+		if err != nil {
+			return fmt.Errorf("asking for our directory: %w", err)
+		}
+		if anew {
+			return nil // there is nothing to compare with that was not written just now
+		}
 	}
+	f.notLost()
 	if same {
 		return nil
 	}

@@ -2,7 +2,6 @@ package magicfolder
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -282,18 +281,6 @@ func offlineRun(t *testing.T, devices int, seed int64) {
 		p.mem.Write(path, fmt.Appendf(nil, "version %d by %s of %s%s", n, p.name, path, strings.Repeat(" long", n%3*20)))
 	}
 	remove := func(p *party, path string) {
-		if rec, line, err := p.f.load(path); err != nil {
-			t.Fatal(err)
-		} else if rec.Head == "" {
-			// Made and deleted before anybody heard of it: nobody is told.
-			for _, v := range line {
-				for data := range must {
-					if sum := sha256.Sum256([]byte(data)); bytes.Equal(sum[:], v.Sum) {
-						delete(must, data)
-					}
-				}
-			}
-		}
 		p.mem.Remove(path)
 	}
 	// An edit within moments of the one before stands for both: each is a while later.

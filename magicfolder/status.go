@@ -48,18 +48,22 @@ type Status struct {
 	LastScan    time.Time `json:"last_scan,omitzero"`
 	Files       int       `json:"files"` // at the last full scan
 	Bytes       int64     `json:"bytes"`
-	ToUpload    Count     `json:"to_upload"`
-	ToDownload  Count     `json:"to_download"` // Bytes of those whose size is known
-	ToLink      int       `json:"to_link"`     // versions taken over, not yet in our directory
-	Changing    int       `json:"changing"`    // files being written to
-	Sent        int64     `json:"sent"`        // bytes, both since the start
-	Received    int64     `json:"received"`
+	// Withheld files were deleted before anybody heard of them; their versions are in
+	// the history of this device alone while a participant may be on magic-folder 24.3.
+	Withheld   int   `json:"withheld,omitempty"`
+	ToUpload   Count `json:"to_upload"`
+	ToDownload Count `json:"to_download"` // Bytes of those whose size is known
+	ToLink     int   `json:"to_link"`     // versions taken over, not yet in our directory
+	Changing   int   `json:"changing"`    // files being written to
+	Sent       int64 `json:"sent"`        // bytes, both since the start
+	Received   int64 `json:"received"`
 
 	Participants []ParticipantStatus `json:"participants"`
 	Conflicts    []ConflictStatus    `json:"conflicts"`
-	Errors       []FileStatus        `json:"errors"` // files that could not be synced
-	Notes        []FileStatus        `json:"notes"`  // files that some systems cannot hold
-	Alarms       []string            `json:"alarms"` // participants' misbehaviour
+	Errors       []FileStatus        `json:"errors"`  // files that could not be synced
+	Notes        []FileStatus        `json:"notes"`   // files that some systems cannot hold
+	Alarms       []string            `json:"alarms"`  // participants' misbehaviour
+	Notices      []string            `json:"notices"` // what changed about participants since the start, and is as it should be
 }
 
 // ParticipantStatus is one entry of the Collective.
@@ -119,7 +123,9 @@ type statusState struct {
 	errors                     map[string]fileError // by key
 	problems, notes            map[string]string
 	alarms                     map[string]string
+	notices                    []string
 	passed                     map[string]string // ignored versions of others: by key, whose
+	withholds                  bool              // the last look at the stash left out what is withheld
 }
 
 func newStatusState() statusState {
@@ -353,6 +359,7 @@ func (f *Folder) Status() Status {
 	}
 	st.Notes = append(st.Notes, passedNotes(s.passed)...)
 	st.Alarms = slices.AppendSeq(st.Alarms, maps.Values(s.alarms))
+	st.Notices = append([]string{}, s.notices...)
 	enrolled := f.cfg.Enrolled
 	if enrolled {
 		st.Participants = append(st.Participants, ParticipantStatus{Name: f.cfg.Author, Self: true})
@@ -378,13 +385,20 @@ func (f *Folder) Status() Status {
 	now := f.now()
 	f.mu.Unlock()
 
-	stuck := 0 // counted as to do, and cannot be done
+	stuck := 0             // counted as to do, and cannot be done
+	ours, _ := f.allOurs() // the error is of the store, which is asked again
 	err := f.store.View(func(tx *state.Tx) error {
 		lines, err := tx.Lines()
 		if err != nil {
 			return err
 		}
 		for key, line := range lines {
+			if is, err := unheard(tx, line); err != nil {
+				return err
+			} else if is && !ours {
+				st.Withheld++
+				continue
+			}
 			st.ToUpload.Files++
 			if failing[key] {
 				stuck++

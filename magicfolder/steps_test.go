@@ -15,8 +15,26 @@ import (
 // or one of its own, and each of TestCrashAtEachStep is one of the code's: whoever adds
 // a step adds its crash.
 func TestEachStepIsCrashedAt(t *testing.T) {
-	tested := map[string]bool{} // all that a test calls something
-	named, prefixes, suffixes := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	named, tested := namedSteps(t)
+	for s := range named {
+		if !tested[s] {
+			t.Errorf("no crash at %q is tested", s)
+		}
+	}
+	for _, list := range steps {
+		for _, s := range list {
+			if !named[s] {
+				t.Errorf("%q is no step of the code's", s)
+			}
+		}
+	}
+}
+
+// namedSteps gives the steps that the code names, and all that a test calls something.
+func namedSteps(t *testing.T) (named, tested map[string]bool) {
+	t.Helper()
+	named, tested = map[string]bool{}, map[string]bool{}
+	prefixes, suffixes := map[string]bool{}, map[string]bool{}
 	text := func(e ast.Expr) (string, bool) {
 		l, ok := e.(*ast.BasicLit)
 		if !ok || l.Kind != token.STRING {
@@ -100,19 +118,8 @@ func TestEachStepIsCrashedAt(t *testing.T) {
 			named[p+s] = true
 		}
 	}
-	for s := range named {
-		if !tested[s] {
-			t.Errorf("no crash at %q is tested", s)
-		}
-	}
-	for _, list := range steps {
-		for _, s := range list {
-			if !named[s] {
-				t.Errorf("%q is no step of the code's", s)
-			}
-		}
-	}
 	if len(named) < 20 {
 		t.Errorf("only %d steps were found", len(named))
 	}
+	return named, tested
 }

@@ -4,7 +4,8 @@
 // A card stands in the metadata of the directory's @metadata entry, under the key
 // "warren"; magic-folder 24.3 reads no metadata there.
 //
-//	{"warren": {"v": 1, "key": author key, "sig": .., "generation": n, "admin": key, "notes": [note, ..]}}
+//	{"warren": {"v": 1, "key": author key, "sig": .., "generation": n, "admin": key, "notes": [note, ..],
+//	            "statements": [{"kind": .., "name": .., "was": key, "key": key, "sig": ..}, ..]}}
 //
 // sig is the author's signature over the directory's readcap: a card that was
 // copied to another directory is none. generation says how often the folder has
@@ -24,6 +25,11 @@
 // Montgomery form, with the head as info. sig is the sender's over head and box.
 // So nobody else can read a note, write one, pass one on as meant for another, for
 // another folder (author keys belong to one folder) or another generation.
+//
+// A statement is for everybody, and about a participant: that it was invited, or has
+// another key now. sig is the author's over its parts, behind their lengths as above:
+// "warren folder statement v1", kind, name, was, key. Whose statements count is the
+// reader's to know.
 //
 // Numbers are big-endian, bytes in JSON are base64url without padding. Functions
 // here read no clock and touch no grid.
@@ -52,6 +58,9 @@ const (
 	maxCard  = 1 << 20 // bytes
 	maxNotes = 1024
 	maxBox   = 4 << 10
+	maxName  = 255 // bytes
+	// MaxStatements is how many a card has.
+	MaxStatements = 512
 )
 
 // Errors of Parse and Open.
@@ -72,12 +81,46 @@ const (
 	KindPersonal = "personal"
 )
 
+// The kinds of statements.
+const (
+	// StatesKey: the participant of that name signs with Key now, and no more with Was.
+	StatesKey = "key"
+	// StatesInvited: whoever signs with Key was invited under that name, and may not have
+	// entered the Collective yet.
+	StatesInvited = "invited"
+)
+
 // Card is what a directory's owner says.
 type Card struct {
 	Key        ed25519.PublicKey
 	Generation uint64
 	Admin      ed25519.PublicKey // nil: nobody's
 	Notes      []Note
+	Statements []Statement
+}
+
+// Statement is what an author says of a participant.
+type Statement struct {
+	Kind, Name string
+	Was        ed25519.PublicKey // nil where the kind has none
+	Key        ed25519.PublicKey
+	Sig        []byte
+}
+
+func (s Statement) text() []byte {
+	return parts([]byte("warren folder statement v1"), []byte(s.Kind), []byte(s.Name), s.Was, s.Key)
+}
+
+// State makes a statement.
+func State(author ed25519.PrivateKey, kind, name string, was, key ed25519.PublicKey) Statement {
+	s := Statement{Kind: kind, Name: name, Was: slices.Clone(was), Key: slices.Clone(key)}
+	s.Sig = ed25519.Sign(author, s.text())
+	return s
+}
+
+// By says whether that author made the statement.
+func (s Statement) By(author ed25519.PublicKey) bool {
+	return len(author) == ed25519.PublicKeySize && ed25519.Verify(author, s.text(), s.Sig)
 }
 
 // Note is a sealed message to one participant.
@@ -97,6 +140,16 @@ type wireCard struct {
 	Generation uint64     `json:"generation,omitempty"`
 	Admin      blob       `json:"admin,omitempty"`
 	Notes      []wireNote `json:"notes,omitempty"`
+
+	Statements []wireStatement `json:"statements,omitempty"`
+}
+
+type wireStatement struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	Was  blob   `json:"was,omitempty"`
+	Key  blob   `json:"key"`
+	Sig  blob   `json:"sig"`
 }
 
 type wireNote struct {
@@ -137,12 +190,15 @@ func ownership(readcap string) []byte {
 // Encode is the entry's metadata for the directory of that readcap. The card's Key
 // is that of key.
 func Encode(key ed25519.PrivateKey, readcap string, c Card) (json.RawMessage, error) {
-	if len(c.Notes) > maxNotes {
-		return nil, errors.New("a card holds no more than 1024 notes")
+	if len(c.Notes) > maxNotes || len(c.Statements) > MaxStatements {
+		return nil, errors.New("a card holds no more than 1024 notes and 512 statements")
 	}
 	w := wireCard{Version: 1, Key: blob(key.Public().(ed25519.PublicKey)), Sig: ed25519.Sign(key, ownership(readcap)), Generation: c.Generation, Admin: blob(c.Admin)}
 	for _, n := range c.Notes {
 		w.Notes = append(w.Notes, wireNote{n.Kind, blob(n.For), n.Generation, n.Ephemeral, n.Box, n.Sig})
+	}
+	for _, s := range c.Statements {
+		w.Statements = append(w.Statements, wireStatement{s.Kind, s.Name, blob(s.Was), blob(s.Key), s.Sig})
 	}
 	return json.Marshal(map[string]wireCard{"warren": w})
 }
@@ -150,6 +206,7 @@ func Encode(key ed25519.PrivateKey, readcap string, c Card) (json.RawMessage, er
 // Parse reads the metadata of the @metadata entry of the directory of that
 // readcap. The card's key has signed for this directory; that it is the key of
 // whom it should be is the caller's to know. Notes are not checked yet: see Open.
+// Statements are those that Key has signed.
 func Parse(metadata json.RawMessage, readcap string) (Card, error) {
 	if len(metadata) == 0 {
 		return Card{}, ErrNone
@@ -162,7 +219,7 @@ func Parse(metadata json.RawMessage, readcap string) (Card, error) {
 		return Card{}, ErrNone
 	}
 	var w wireCard
-	if json.Unmarshal(top["warren"], &w) != nil || w.Version != 1 || len(w.Key) != ed25519.PublicKeySize || len(w.Notes) > maxNotes {
+	if json.Unmarshal(top["warren"], &w) != nil || w.Version != 1 || len(w.Key) != ed25519.PublicKeySize || len(w.Notes) > maxNotes || len(w.Statements) > MaxStatements {
 		return Card{}, ErrCard
 	}
 	if !ed25519.Verify(ed25519.PublicKey(w.Key), ownership(readcap), w.Sig) {
@@ -177,6 +234,18 @@ func Parse(metadata json.RawMessage, readcap string) (Card, error) {
 			continue
 		}
 		c.Notes = append(c.Notes, Note{n.Kind, ed25519.PublicKey(n.For), n.Generation, n.Ephemeral, n.Box, n.Sig})
+	}
+	for _, s := range w.Statements {
+		if len(s.Key) != ed25519.PublicKeySize || len(s.Was) != 0 && len(s.Was) != ed25519.PublicKeySize || len(s.Name) > maxName {
+			continue
+		}
+		st := Statement{Kind: s.Kind, Name: s.Name, Key: ed25519.PublicKey(s.Key), Sig: s.Sig}
+		if len(s.Was) > 0 {
+			st.Was = ed25519.PublicKey(s.Was)
+		}
+		if st.By(c.Key) {
+			c.Statements = append(c.Statements, st)
+		}
 	}
 	return c, nil
 }

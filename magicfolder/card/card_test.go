@@ -65,6 +65,53 @@ func TestNote(t *testing.T) {
 	}
 }
 
+func TestStatement(t *testing.T) {
+	alice, bob := key(1), key(2)
+	s := State(alice, StatesKey, "carol", public(key(3)), public(key(4)))
+	if !s.By(public(alice)) {
+		t.Fatal("alice did not state it")
+	}
+	other := func(change func(*Statement)) Statement {
+		o := s
+		change(&o)
+		return o
+	}
+	bad := map[string]Statement{
+		"another's":        State(bob, StatesKey, "carol", public(key(3)), public(key(4))),
+		"another name":     other(func(s *Statement) { s.Name = "dora" }),
+		"another kind":     other(func(s *Statement) { s.Kind = StatesInvited }),
+		"another key":      other(func(s *Statement) { s.Key = public(key(5)) }),
+		"another before":   other(func(s *Statement) { s.Was = public(key(5)) }),
+		"none before":      other(func(s *Statement) { s.Was = nil }),
+		"without a sign":   other(func(s *Statement) { s.Sig = nil }),
+		"parts moved over": other(func(s *Statement) { s.Kind, s.Name = s.Kind+"c", "arol" }),
+	}
+	list := []Statement{s}
+	for what, b := range bad {
+		if b.By(public(alice)) {
+			t.Errorf("%s counts", what)
+		}
+		list = append(list, b)
+	}
+	// A name or a key that none can be is left out as well.
+	list = append(list, State(alice, StatesKey, strings.Repeat("x", 300), public(key(3)), public(key(4))), State(alice, StatesKey, "x", nil, []byte("short")),
+		State(alice, StatesInvited, "dora", nil, public(key(6))))
+	b, err := Encode(alice, "dir", Card{Statements: list})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Parse(b, "dir")
+	if err != nil || !reflect.DeepEqual(c.Statements, []Statement{s, list[len(list)-1]}) {
+		t.Errorf("%+v, %v", c.Statements, err)
+	}
+	if s.By(nil) || s.By([]byte("short")) {
+		t.Error("stated by nobody")
+	}
+	if _, err := Encode(alice, "dir", Card{Statements: make([]Statement, MaxStatements+1)}); err == nil {
+		t.Error("too many statements are encoded")
+	}
+}
+
 // A key of small order would let everybody read.
 func TestSealRefuses(t *testing.T) {
 	identity := append([]byte{1}, make([]byte, 31)...)
@@ -108,7 +155,8 @@ func TestCard(t *testing.T) {
 
 func FuzzCard(f *testing.F) {
 	alice, bob := key(1), key(2)
-	b, err := Encode(alice, "dir", Card{Generation: 1, Notes: []Note{seal(f, alice, bob, KindMove, 1)}})
+	b, err := Encode(alice, "dir", Card{Generation: 1, Notes: []Note{seal(f, alice, bob, KindMove, 1)},
+		Statements: []Statement{State(alice, StatesKey, "carol", public(key(3)), public(key(4)))}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -123,11 +171,19 @@ func FuzzCard(f *testing.F) {
 				t.Fatalf("a note nobody wrote: %q", text)
 			}
 		}
+		for _, s := range c.Statements {
+			if s.By(public(alice)) && (s.Kind != StatesKey || s.Name != "carol" || !s.Key.Equal(public(key(4)))) {
+				t.Fatalf("a statement nobody made: %+v", s)
+			}
+		}
+		if !c.Key.Equal(public(alice)) {
+			c.Statements = nil // they are not alice's to encode
+		}
 		out, err := Encode(alice, "dir", c)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back, err := Parse(out, "dir"); err != nil || !reflect.DeepEqual(back.Notes, c.Notes) || !back.Admin.Equal(c.Admin) {
+		if back, err := Parse(out, "dir"); err != nil || !reflect.DeepEqual(back.Notes, c.Notes) || !reflect.DeepEqual(back.Statements, c.Statements) || !back.Admin.Equal(c.Admin) {
 			t.Fatalf("%s became %+v (%v)", b, back, err)
 		}
 	})

@@ -263,15 +263,18 @@ func (d *Downloader) take(p, staged string) error {
 	if err := d.FS.Take(p, staged); err != nil {
 		return err
 	}
-	dir := path.Dir(p)
-	if path.Base(p) == snapshot.DirectoryMark {
-		dir = path.Dir(dir) // it itself is gone, or is not empty
-	}
-	return d.prune(dir)
+	return d.prune(path.Dir(p))
 }
 
-// prune looks and removes in one transaction, so that no mark is recorded between.
+// prune removes a directory, or the nearest above it that is there, and those above
+// that, while they are empty and have no mark. It looks and removes in one transaction,
+// so that no mark is recorded between.
 func (d *Downloader) prune(dir string) error {
+	for ; dir != "."; dir = path.Dir(dir) {
+		if _, err := d.FS.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
 	if dir == "." || !d.FS.Empty(dir) {
 		return nil
 	}

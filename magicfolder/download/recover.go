@@ -8,6 +8,8 @@ import (
 
 	"golang.org/x/text/cases"
 
+	"warren/magicfolder/fsys"
+	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
 )
 
@@ -50,6 +52,9 @@ func (d *Downloader) Recover() error {
 			return err
 		}
 	}
+	if err := d.tidy(); err != nil {
+		return err
+	}
 	left, err := d.FS.Staged()
 	if err != nil {
 		return err
@@ -63,6 +68,39 @@ func (d *Downloader) Recover() error {
 	return nil
 }
 
+// tidy removes the conflict files that the version in place, another's that has just
+// been taken, makes needless.
+func (d *Downloader) tidy() error {
+	var needless []removal
+	err := d.Store.View(func(tx *state.Tx) error {
+		return tx.Files(func(key string, rec state.File) error {
+			if len(rec.Conflicts) == 0 || rec.Mine || rec.Move != nil || rec.Disk == nil {
+				return nil
+			}
+			line, err := tx.Line(key)
+			if err != nil || len(line) > 0 {
+				return err
+			}
+			for _, c := range rec.Conflicts {
+				if bytes.Equal(c.Sum, rec.Sum) {
+					needless = append(needless, removal{key, c})
+				}
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, r := range needless {
+		// One that cannot be removed now stays, and so does its record.
+		d.RemoveConflict(r.key, r.c)
+	}
+	return nil
+}
+
+func sameForm(a, b fsys.State) bool { return a.Kind == b.Kind && a.Exec == b.Exec }
+
 func (d *Downloader) recover(key string, rec state.File) error {
 	m := *rec.Move
 	it, err := d.FS.Lstat(rec.Relpath)
@@ -71,16 +109,21 @@ func (d *Downloader) recover(key string, rec state.File) error {
 		return err
 	}
 	// setAside's middle state: the old file under a third name.
-	staged, stagedSum := m.Staged, []byte(nil)
+	staged, stagedSum, stagedState := m.Staged, []byte(nil), fsys.State{}
 	for _, name := range []string{m.Staged + ".old", m.Staged} {
-		got, err := sum(d.FS.OpenStaged(name))
+		f, err := d.FS.OpenStaged(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		staged, stagedSum = name, got
+		st, serr := f.State()
+		got, err := sum(f, nil)
+		if err := errors.Join(serr, err); err != nil {
+			return err
+		}
+		staged, stagedSum, stagedState = name, got, st
 		break
 	}
 	var have []byte
@@ -89,13 +132,15 @@ func (d *Downloader) recover(key string, rec state.File) error {
 			return err
 		}
 	}
-	isOld := stagedSum != nil && bytes.Equal(stagedSum, m.OldSum)
+	// The same bytes may be executable before and not after, or a link's target.
+	alike := m.Old != nil && !m.Deletes() && bytes.Equal(m.Sum, m.OldSum)
+	isOld := stagedSum != nil && bytes.Equal(stagedSum, m.OldSum) && (!alike || sameForm(stagedState, *m.Old))
 	middle := isOld && !there && staged != m.Staged
 	done := false
 	switch {
 	case m.Deletes():
 		done = isOld
-	case there && bytes.Equal(have, m.Sum):
+	case there && bytes.Equal(have, m.Sum) && (!alike || sameForm(it.State, m.New)):
 		done = true
 	default:
 		// The old version in the staging area: the move was made, and the file
@@ -124,6 +169,17 @@ func (d *Downloader) recover(key string, rec state.File) error {
 				return err
 			}
 			rec.Conflicts = append(rec.Conflicts, state.Conflict{Path: p, Name: d.Own, Sum: cp.Sum})
+		}
+	}
+	// Of a delete the directories may be left that it emptied, of a new file those that
+	// were made for it: nobody's, and a scan would take them for somebody's.
+	if done && m.Deletes() || !done && m.Old == nil && !there {
+		dir := path.Dir(rec.Relpath)
+		if path.Base(rec.Relpath) == snapshot.DirectoryMark {
+			d.FS.RemoveDir(dir) // unless there is something in it
+		}
+		if err := d.prune(dir); err != nil {
+			return err
 		}
 	}
 	rec.Move = nil
@@ -158,11 +214,6 @@ func (d *Downloader) recover(key string, rec state.File) error {
 	})
 	if err != nil {
 		return err
-	}
-	if done && m.Deletes() {
-		if err := d.prune(path.Dir(rec.Relpath)); err != nil {
-			return err
-		}
 	}
 	return errors.Join(d.FS.Discard(m.Staged), d.FS.Discard(m.Staged+".old"))
 }

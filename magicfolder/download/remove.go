@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 
 	"warren/magicfolder/state"
@@ -64,7 +65,7 @@ func (d *Downloader) endRemoval(key string, c state.Conflict) (bool, error) {
 	case err != nil:
 		return false, err
 	case bytes.Equal(got, c.Sum):
-		if err := d.FS.Discard(staged); err != nil {
+		if err := errors.Join(d.prune(path.Dir(c.Path)), d.FS.Discard(staged)); err != nil {
 			return false, err
 		}
 		return true, d.forget(key, c.Path)

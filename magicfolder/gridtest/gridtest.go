@@ -143,6 +143,24 @@ func (g *Grid) Plant(dir remote.Cap, entries []remote.Entry) {
 	g.dirs[dir] = slices.Clone(entries)
 }
 
+// Lose has the servers forget a mutable directory, given its readcap.
+func (g *Grid) Lose(dir remote.Cap) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.slots, dir.Text())
+}
+
+// Lost is what magicfolder.Options.Lost is to tell, on a grid whose servers are all
+// there.
+func (c *Client) Lost(ctx context.Context, dir remote.Cap) (bool, error) {
+	if err := c.enter(ctx, "Lost"); err != nil {
+		return false, err
+	}
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	return c.slot(dir) == nil, nil
+}
+
 // MakeDirectory implements remote.Grid.
 func (c *Client) MakeDirectory(ctx context.Context) (remote.Cap, remote.Cap, error) {
 	if err := c.enter(ctx, "MakeDirectory"); err != nil {
@@ -218,6 +236,10 @@ func (c *Client) Update(ctx context.Context, dir remote.Cap, changes []remote.Ch
 		return errors.New("gridtest: no writecap")
 	}
 	s := c.g.slots[r]
+	if s == nil {
+		c.g.mu.Unlock()
+		return remote.ErrUnavailable
+	}
 	for _, ch := range changes {
 		if _, there := s.entries[ch.Entry.Name]; there && ch.Absent {
 			c.g.mu.Unlock()

@@ -1,6 +1,10 @@
 package state
 
-import "warren/magicfolder/remote"
+import (
+	"slices"
+
+	"warren/magicfolder/remote"
+)
 
 // Membership is the part of a folder's configuration that says who is in it, and
 // where its Collective went. It holds secrets: capabilities.
@@ -25,7 +29,38 @@ type Membership struct {
 	// last: an entry that names one is ours, and who does not know the newer looks
 	// there for our notes.
 	Past []remote.Cap `json:"past,omitempty"`
+	// Lost are those of Personal directories that the grid does not have any more: an
+	// entry that names one is ours, and nothing is written there.
+	Lost []remote.Cap `json:"lost,omitempty"`
+	// NewKeys is what we, as the folder's admin, tell the others of those who came
+	// again with another author key, oldest first.
+	NewKeys []NewKey `json:"new_keys,omitempty"`
+	// Awaited are those who were invited and have not been seen in the Collective yet:
+	// when it moves, they have to hear of it too.
+	Awaited []Awaited `json:"awaited,omitempty"`
+	// Out are the author keys of those whom we have removed.
+	Out [][]byte `json:"out,omitempty"`
 }
 
-// MaxPast is how many directories Past keeps.
+// NewKey is a participant's change of author key.
+type NewKey struct {
+	Name string `json:"name"`
+	Was  []byte `json:"was"`
+	Key  []byte `json:"key"`
+}
+
+// Awaited is somebody who was invited.
+type Awaited struct {
+	Name string `json:"name"`
+	Key  []byte `json:"key"` // author key
+}
+
+// Clone shares nothing with m that a change could write to.
+func (m Membership) Clone() Membership {
+	m.Past, m.Lost = slices.Clone(m.Past), slices.Clone(m.Lost)
+	m.NewKeys, m.Awaited, m.Out = slices.Clone(m.NewKeys), slices.Clone(m.Awaited), slices.Clone(m.Out)
+	return m
+}
+
+// MaxPast is how many directories Past and Lost keep each.
 const MaxPast = 8

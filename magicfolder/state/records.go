@@ -108,6 +108,9 @@ type Stashed struct {
 	Sum      []byte       `json:"sum,omitempty"`
 	Modified int64        `json:"modified"` // seconds
 	Captured int64        `json:"captured"` // seconds
+	// Begun is Captured of the first version whose place this one took, and that of
+	// others between; 0: it took none's.
+	Begun int64 `json:"begun,omitempty"`
 	// Content and Snapshot are filled as the upload goes on.
 	Content  remote.Cap    `json:"content,omitempty"`
 	Form     snapshot.Form `json:"form,omitzero"`

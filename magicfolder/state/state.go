@@ -8,7 +8,7 @@
 //	folder:ID/stash/KEY 0 N  Stashed  captured, not published; N big endian
 //	folder:ID/known/SHA    Known      snapshots read; SHA-256 of the cap
 //	folder:ID/pins/SLOT    Pin        author keys
-//	folder:ID/seen/DIR KEY cap        what another showed last; DIR is half a SHA-256 of its directory
+//	folder:ID/seen/DIR KEY cap        what another showed last; DIR is half a SHA-256 of its directory, or its key
 //
 // Values are JSON. All is written through bbolt's transactions: on return it is
 // on disk. The file holds secrets and is 0600.

@@ -6,6 +6,7 @@ package upload
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -14,7 +15,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"warren/magicfolder/fsys"
@@ -33,7 +36,8 @@ type Capturer struct {
 	// Settle is how long a file must have been left alone; negative: not at all.
 	Settle time.Duration
 	// Supersede is how old a captured version may be for the next edit to take its
-	// place instead of following it; at or below zero none is replaced.
+	// place instead of following it, and how long a file must have been there for
+	// its delete to leave a trace, see Gone; at or below zero none is replaced.
 	Supersede time.Duration
 	// Sending, when set, says whether a path's versions are being uploaded: those
 	// are followed and not replaced, or a file that is saved all the time would
@@ -175,6 +179,9 @@ func (c *Capturer) stash(tx *state.Tx, rec state.File, v state.Stashed) (replace
 		}
 	} else if last := line[n-1]; c.supersedes(v, last) {
 		v.Parents, replaced = last.Parents, line[n-1:]
+		if !last.Deleted {
+			v.Begun = begun(last)
+		}
 		if err := tx.DropStashed(last); err != nil {
 			return nil, err
 		}
@@ -213,7 +220,19 @@ func (c *Capturer) copy(ctx context.Context, f io.Reader, name string) ([]byte, 
 	return h.Sum(nil), size, err
 }
 
-// Gone captures a delete, if path is still missing.
+// begun is when the first of the versions was captured whose place v has taken.
+func begun(v state.Stashed) int64 { return cmp.Or(v.Begun, v.Captured) }
+
+// Gone captures a delete, if path is still missing. The versions before it stay in
+// the line, so that the history has them even when nobody has heard of the file.
+//
+// Of two kinds nothing is left, as long as nothing of the path is published or
+// stored whole: a file that was deleted no later than Supersede, in whole seconds,
+// after it was first captured, which is how editors and build tools treat their
+// temporary files, and how the rule for edits in a row has it; and an empty
+// directory, which holds no bytes of anybody. The time of the file says nothing: a
+// backup copy that an editor moves aside for a moment has an old one. A rename
+// inside the rule loses nothing: the bytes are at the other name.
 func (c *Capturer) Gone(key, path string) (bool, error) {
 	if it, err := c.FS.Lstat(path); err == nil && it.Kind != fsys.Dir {
 		return false, nil
@@ -231,12 +250,12 @@ func (c *Capturer) Gone(key, path string) (bool, error) {
 		if err != nil || !ok || rec.Disk == nil {
 			return err
 		}
-		if rec.Head == "" {
-			// Made and deleted before anybody heard of it.
-			line, err := tx.Line(key)
-			if err != nil {
-				return err
-			}
+		line, err := tx.Line(key)
+		if err != nil {
+			return err
+		}
+		now := c.Now().Unix()
+		if rec.Head == "" && rec.Linked == "" && c.passing(key, line, now) {
 			for _, v := range line {
 				if err := tx.DropStashed(v); err != nil {
 					return err
@@ -245,7 +264,6 @@ func (c *Capturer) Gone(key, path string) (bool, error) {
 			dropped = line
 			return tx.DropFile(key)
 		}
-		now := c.Now().Unix()
 		v := state.Stashed{Key: key, Relpath: rec.Relpath, Deleted: true, Modified: now, Captured: now}
 		if _, err := c.stash(tx, rec, v); err != nil {
 			return err
@@ -262,6 +280,18 @@ func (c *Capturer) Gone(key, path string) (bool, error) {
 		return false, nil
 	}
 	return true, c.fault("capture.recorded")
+}
+
+// passing says whether a line leaves no trace when its file is deleted now, see Gone.
+func (c *Capturer) passing(key string, line []state.Stashed, now int64) bool {
+	if len(line) == 0 {
+		return true
+	}
+	if len(line[0].Parents) > 0 || slices.ContainsFunc(line, func(v state.Stashed) bool { return v.Snapshot != "" }) {
+		return false // others have the path, or it may have been linked
+	}
+	life := now - begun(line[0])
+	return path.Base(key) == snapshot.DirectoryMark || life >= 0 && c.Supersede > 0 && time.Duration(life)*time.Second <= c.Supersede
 }
 
 type reader struct {

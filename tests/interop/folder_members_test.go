@@ -151,7 +151,7 @@ func TestMembersWithMagicFolder(t *testing.T) {
 		}
 		return nil
 	})
-	bob.do(t, "folder", "members", "--accept-key", "zoe", "docs")
+	bob.do(t, "folder", "members", "--accept-key", "zoe", "--fingerprint", bob.members(t, "docs")["zoe"].NewKey, "docs")
 	for _, dir := range []string{dirs["alice"], dirs["bob"], again} {
 		arrives(t, dir, "after", "without carol")
 		arrives(t, dir, "from the second zoe", "with a new key")

@@ -171,6 +171,9 @@ func (e *env) folderStatus(ctx context.Context, name string, scan bool) error {
 		for _, a := range f.Alarms {
 			e.ui.Result("  ALARM: %s", ui.Clean(a))
 		}
+		for _, n := range f.Notices {
+			e.ui.Result("  %s", ui.Clean(n))
+		}
 	}
 	return nil
 }

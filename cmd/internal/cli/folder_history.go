@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -63,8 +64,9 @@ func (e *env) historyCommands() []*cli.Command {
 			},
 		},
 		{
-			Name: "undelete", Usage: "bring a deleted file back; without PATH, list those that there are", ArgsUsage: "NAME [PATH]",
-			Description: "Note that " + remadeHint + ".\n\n" + ui.ExitCodes,
+			Name: "undelete", Usage: "bring back a deleted file, or all below a directory; without PATH, list those that there are", ArgsUsage: "NAME [PATH]",
+			Description: "Of each file the last version before it was deleted. A PATH that ends in / is a directory's.\n" +
+				"Note that " + remadeHint + ".\n\n" + ui.ExitCodes,
 			Action: func(c *cli.Context) error {
 				if err := wantArgs(c, 1, 2); err != nil {
 					return err
@@ -127,8 +129,11 @@ func versionLine(v magicfolder.FileVersion) string {
 		return fmt.Sprintf("%4d  %s  %s", v.Number, v.ID, ui.Clean(v.Problem))
 	}
 	size := bytesText(v.Size)
-	if v.Deleted {
+	switch {
+	case v.Deleted:
 		size = "deleted"
+	case v.Link:
+		size = "a symbolic link"
 	}
 	var notes []string
 	for _, n := range []struct {
@@ -196,7 +201,11 @@ func (e *env) restored(out magicfolder.Restored) error {
 		e.ui.Result("%s holds that version already", ui.Clean(out.Path))
 		return nil
 	}
-	e.ui.Result("%s: the version of %s by %s is the newest now (%s)", ui.Clean(out.Path), local(v.Time), ui.Clean(v.Author), bytesText(v.Size))
+	size := bytesText(v.Size)
+	if v.Link {
+		size = "a symbolic link"
+	}
+	e.ui.Result("%s: the version of %s by %s is the newest now (%s)", ui.Clean(out.Path), local(v.Time), ui.Clean(v.Author), size)
 	if out.Remade {
 		e.ui.Say("%s", remadeHint)
 	}
@@ -229,12 +238,47 @@ func (e *env) folderUndelete(ctx context.Context, folder, path string) error {
 	if err != nil {
 		return err
 	}
-	var out magicfolder.Restored
+	var out daemon.Undeleted
 	err = e.during(ctx, node, folder, "undelete", func() error {
 		return node.control(ctx, "POST", "folders/"+pathEscape(folder)+"/undelete", daemon.RestoreRequest{Path: path, From: here()}, &out)
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return hinted(err, historyHint)
+	case out.Below != nil:
+		return e.restoredBelow(*out.Below)
+	case out.Restored == nil:
+		return errors.New("the node's answer tells of nothing")
 	}
-	return e.restored(out)
+	return e.restored(*out.Restored)
+}
+
+// restoredBelow tells what was brought back below a directory. An error says that not
+// all was.
+func (e *env) restoredBelow(out magicfolder.Below) error {
+	var err error
+	if n := len(out.Failed); n > 0 {
+		err = ui.Fail(ui.ExitFailed, "repeat the command for the rest", fmt.Errorf("%s could not be brought back", plural(n, "file", "files")))
+	}
+	if e.ui.JSON {
+		return cmp.Or(e.ui.Data(out), err)
+	}
+	for _, f := range out.Files {
+		what := "(" + bytesText(f.Version.Size) + ")"
+		switch {
+		case strings.HasSuffix(f.Path, "/"):
+			what = "(an empty directory)"
+		case f.Version.Link:
+			what = "(a symbolic link)"
+		}
+		e.ui.Result("%s: the version of %s by %s %s", ui.Clean(f.Path), local(f.Version.Time), ui.Clean(f.Version.Author), what)
+	}
+	for _, f := range out.Failed {
+		e.ui.Say("%s: %s", ui.Clean(f.Path), ui.Clean(f.Message))
+	}
+	if n := len(out.Files); n > 0 {
+		e.ui.Say("%s back below %s", plural(n, "file is", "files are"), ui.Clean(out.Path))
+		e.ui.Say("%s", remadeHint)
+	}
+	return err
 }

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"time"
@@ -67,20 +69,28 @@ func (e *env) memberCommands() []*cli.Command {
 			Name: "members", Usage: "show who is in a folder", ArgsUsage: "FOLDER",
 			Description: "The key is what a participant signs with; compare it over the phone. One who signs with another key than\n" +
 				"before is ignored until that key is accepted.\n\n" + ui.ExitCodes,
-			Flags: []cli.Flag{&cli.StringFlag{Name: "accept-key", Usage: "believe the new key of the participant `NAME`"}},
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "accept-key", Usage: "believe the new key of the participant `NAME`, after a question"},
+				&cli.StringFlag{Name: "fingerprint", Usage: "with --accept-key: only when the new key is `KEY`, without a question"},
+				&cli.BoolFlag{Name: "yes", Usage: "with --accept-key: whatever the new key is, without a question"},
+			},
 			Action: func(c *cli.Context) error {
 				if err := wantArgs(c, 1, 1); err != nil {
 					return err
 				}
 				if name := c.String("accept-key"); name != "" {
-					return e.folderAcceptKey(c.Context, c.Args().First(), name)
+					return e.folderAcceptKey(c.Context, c.Args().First(), name, c.String("fingerprint"), c.Bool("yes"))
+				}
+				if c.IsSet("fingerprint") || c.IsSet("yes") {
+					return ui.Fail(ui.ExitUsage, "", errors.New("--fingerprint and --yes belong to --accept-key"))
 				}
 				return e.folderMembers(c.Context, c.Args().First())
 			},
 		},
 		{
 			Name: "remove-member", Usage: "remove somebody from a folder", ArgsUsage: "FOLDER NAME",
-			Description: "The folder moves to a new place on the grid that NAME does not learn of. Those who run warren follow by\n" +
+			Description: "Only the node that made the folder can do it: the others follow no other.\n" +
+				"The folder moves to a new place on the grid that NAME does not learn of. Those who run warren follow by\n" +
 				"themselves; the others are listed and must be invited again. What NAME has fetched, and what was in the folder\n" +
 				"until now, stays readable for NAME; new versions are not, once their authors have followed.\n\n" + ui.ExitCodes,
 			Action: func(c *cli.Context) error {
@@ -187,13 +197,20 @@ func (e *env) memberLine(m magicfolder.Member) {
 	}
 }
 
-func (e *env) folderAcceptKey(ctx context.Context, folder, name string) error {
+// folderAcceptKey accepts the key of that fingerprint; "": the one that is shown, when
+// it is confirmed.
+func (e *env) folderAcceptKey(ctx context.Context, folder, name, fingerprint string, yes bool) error {
 	node, err := openNode(ctx, e.dir)
 	if err != nil {
 		return err
 	}
+	if fingerprint == "" {
+		if fingerprint, err = e.confirmKey(ctx, node, folder, name, yes); err != nil {
+			return err
+		}
+	}
 	var k daemon.AcceptedKey
-	if err := node.control(ctx, "POST", "folders/"+pathEscape(folder)+"/members/"+pathEscape(name)+"/accept-key", nil, &k); err != nil {
+	if err := node.control(ctx, "POST", "folders/"+pathEscape(folder)+"/members/"+pathEscape(name)+"/accept-key?fingerprint="+url.QueryEscape(fingerprint), nil, &k); err != nil {
 		return err
 	}
 	if e.ui.JSON {
@@ -201,6 +218,38 @@ func (e *env) folderAcceptKey(ctx context.Context, folder, name string) error {
 	}
 	e.ui.Result("%s stands for the key %s now", ui.Clean(name), k.Key)
 	return nil
+}
+
+// confirmKey shows a participant's new key and asks whether it is right. Where there is
+// none it gives what is no key's fingerprint: the node then says what is the matter, and
+// accepts none that nobody was shown.
+func (e *env) confirmKey(ctx context.Context, node *nodeClient, folder, name string, yes bool) (string, error) {
+	var list []magicfolder.Member
+	if err := node.control(ctx, "GET", "folders/"+pathEscape(folder)+"/members", nil, &list); err != nil {
+		return "", hinted(err, "warren folder list shows those that there are")
+	}
+	for _, m := range list {
+		if m.Name != name || m.NewKey == "" {
+			continue
+		}
+		e.ui.Say("%s signs with %s now; the key known so far is %s", ui.Clean(name), m.NewKey, m.Key)
+		if yes {
+			return m.NewKey, nil
+		}
+		const hint = "compare it with what warren folder members shows for that participant's own node, over the phone; then --fingerprint KEY"
+		if !e.ui.Interactive() {
+			return "", ui.Fail(ui.ExitUsage, hint, errors.New("the new key is not confirmed"))
+		}
+		answer, err := e.ui.Ask(ctx, "Is that the key that "+ui.Clean(name)+"'s own node shows? yes or no", "no")
+		if err != nil {
+			return "", err
+		}
+		if answer != "yes" {
+			return "", ui.Fail(ui.ExitUsage, hint, errors.New("the new key is not accepted"))
+		}
+		return m.NewKey, nil
+	}
+	return "none", nil
 }
 
 func (e *env) folderRemoveMember(ctx context.Context, folder, name string) error {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"warren/magicfolder"
 )
@@ -20,11 +21,42 @@ type ResolveRequest struct {
 }
 
 // RestoreRequest asks for an earlier version of a file; without a Version, for the
-// newest of a deleted one. Path and From are as in ResolveRequest.
+// newest of a deleted one, or of all that is deleted below a directory: Path names
+// one when it ends in a slash, or as magicfolder.IsDirectory has it. Path and From are
+// otherwise as in ResolveRequest.
 type RestoreRequest struct {
 	Path    string `json:"path"`
 	From    string `json:"from,omitempty"`
 	Version string `json:"version,omitempty"`
+}
+
+// Undeleted answers an undelete: one of the two, flat.
+type Undeleted struct {
+	Restored *magicfolder.Restored // of a file
+	Below    *magicfolder.Below    // of a directory
+}
+
+// MarshalJSON gives the one that there is.
+func (u Undeleted) MarshalJSON() ([]byte, error) {
+	if u.Below != nil {
+		return json.Marshal(u.Below)
+	}
+	return json.Marshal(u.Restored)
+}
+
+// UnmarshalJSON takes what has files for a directory's.
+func (u *Undeleted) UnmarshalJSON(b []byte) error {
+	var has struct {
+		Files *json.RawMessage `json:"files"`
+	}
+	*u = Undeleted{}
+	if err := json.Unmarshal(b, &has); err != nil {
+		return err
+	}
+	if has.Files != nil {
+		return json.Unmarshal(b, &u.Below)
+	}
+	return json.Unmarshal(b, &u.Restored)
 }
 
 // HistoryLine is one line of a history: a version, or, as the last line, why there
@@ -88,28 +120,53 @@ func (d *Daemon) lookBack(mux *http.ServeMux, handle func(string, func(*http.Req
 		return f.Deleted(r.Context())
 	})
 	handle("POST folders/{name}/restore", d.restoreFile)
-	handle("POST folders/{name}/undelete", d.restoreFile)
+	handle("POST folders/{name}/undelete", d.undelete)
 	mux.HandleFunc("GET /private/warren/v1/folders/{name}/history", d.history)
 	mux.HandleFunc("GET /private/warren/v1/folders/{name}/version", d.version)
 }
 
 func (d *Daemon) restoreFile(r *http.Request) (any, error) {
-	f, err := d.folders.Folder(r.PathValue("name"))
-	if err != nil {
-		return nil, err
-	}
-	var q RestoreRequest
-	if err := body(r, &q); err != nil {
-		return nil, err
-	}
-	path, err := f.Locate(q.Path, q.From)
+	f, q, path, err := d.asked(r)
 	if err != nil {
 		return nil, err
 	}
 	if q.Version == "" {
-		return f.Undelete(r.Context(), path)
+		return nil, fmt.Errorf("%w: say which version", errRequest)
 	}
 	return f.Restore(r.Context(), path, q.Version)
+}
+
+func (d *Daemon) undelete(r *http.Request) (any, error) {
+	f, q, path, err := d.asked(r)
+	if err != nil {
+		return nil, err
+	}
+	dir := strings.HasSuffix(q.Path, "/")
+	if !dir {
+		if dir, err = f.IsDirectory(r.Context(), path); err != nil {
+			return nil, err
+		}
+	}
+	if dir {
+		out, err := f.UndeleteBelow(r.Context(), path)
+		return Undeleted{Below: &out}, err
+	}
+	out, err := f.Undelete(r.Context(), path)
+	return Undeleted{Restored: &out}, err
+}
+
+// asked finds the folder and the path that a RestoreRequest names.
+func (d *Daemon) asked(r *http.Request) (*magicfolder.Folder, RestoreRequest, string, error) {
+	var q RestoreRequest
+	f, err := d.folders.Folder(r.PathValue("name"))
+	if err != nil {
+		return nil, q, "", err
+	}
+	if err := body(r, &q); err != nil {
+		return nil, q, "", err
+	}
+	path, err := f.Locate(q.Path, q.From)
+	return f, q, path, err
 }
 
 // locate finds the file that a request's query names.

@@ -41,13 +41,13 @@ import (
 //	GET    folders/{name}/version?path=&from=&version=  a version's bytes
 //	POST   folders/{name}/restore      RestoreRequest -> magicfolder.Restored
 //	GET    folders/{name}/deleted      []magicfolder.DeletedFile
-//	POST   folders/{name}/undelete     RestoreRequest -> magicfolder.Restored
+//	POST   folders/{name}/undelete     RestoreRequest -> Undeleted
 //	DELETE folders/{name}?withdraw=    leave; the files stay
 //	POST   folders/join    JoinRequest -> magicfolder.Status, after the inviter has come
 //	POST   folders/{name}/invites      FolderInviteRequest -> Issued
 //	GET    folders/{name}/members      []magicfolder.Member
 //	DELETE folders/{name}/members/{member}             magicfolder.Removal
-//	POST   folders/{name}/members/{member}/accept-key  AcceptedKey
+//	POST   folders/{name}/members/{member}/accept-key?fingerprint=  AcceptedKey, when the new key has that one
 //	GET    upkeep                      upkeep.Status
 //	POST   upkeep          upkeep.Request -> UpkeepRound, which begins
 
@@ -206,7 +206,7 @@ func refusal(err error) int {
 		{magicfolder.ErrUnhappy, http.StatusServiceUnavailable}, {magicfolder.ErrUnavailable, http.StatusServiceUnavailable},
 		{wormhole.ErrUnreachable, http.StatusBadGateway},
 		{magicfolder.ErrNoMember, http.StatusNotFound}, {magicfolder.ErrTaken, http.StatusConflict}, {magicfolder.ErrNotAdmin, http.StatusForbidden},
-		{magicfolder.ErrSameKey, http.StatusConflict}, {ErrAdminOnly, http.StatusConflict}, {ErrJoining, http.StatusConflict}, {ErrNotEmpty, http.StatusConflict},
+		{magicfolder.ErrSameKey, http.StatusConflict}, {magicfolder.ErrOtherKey, http.StatusConflict}, {ErrAdminOnly, http.StatusConflict}, {ErrJoining, http.StatusConflict}, {ErrNotEmpty, http.StatusConflict},
 		{code.ErrMalformed, http.StatusBadRequest}, {code.ErrMailbox, http.StatusBadRequest}, {message.ErrRefused, http.StatusConflict},
 		{magicfolder.ErrPath, http.StatusBadRequest}, {magicfolder.ErrWhose, http.StatusBadRequest},
 		{magicfolder.ErrNoConflict, http.StatusNotFound}, {magicfolder.ErrNoVersion, http.StatusNotFound},

@@ -182,6 +182,9 @@ func (d *Daemon) openParts() (err error) {
 	}
 	if d.folders, err = magicfolder.NewManager(magicfolder.Options{
 		Grid: gateway.New(d.Node.Files, d.Node.Dirs), StatePath: FoldersPath(d.cfg), Logger: d.opts.Log, Gather: d.gather,
+		Lost: func(ctx context.Context, dir magicfolder.Cap) (bool, error) {
+			return gateway.Lost(ctx, d.Node.Grid, d.Node.Slots, dir)
+		},
 	}); err != nil {
 		return err
 	}

@@ -67,7 +67,7 @@ func (d *Daemon) acceptKey(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := f.AcceptKey(r.PathValue("member"))
+	key, err := f.AcceptKey(r.PathValue("member"), r.URL.Query().Get("fingerprint"))
 	return AcceptedKey{key}, err
 }
 
