@@ -31,6 +31,7 @@ STORIES = $(shell $(GO) list ./tests/... | grep -vE '/tests/(arch|gridtest|tally
 TALLY   = $(GO) run ./tests/tally
 test: peers ## install what the tests need and run every test
 	CGO_ENABLED=1 $(GO) test -json -race -timeout 10m $(UNITS) | $(TALLY)
+	$(GO) test -json -count=1 -run '^TestKilled$$' ./magicfolder | $(TALLY)
 	$(GO) test -json -count=1 -timeout 15m -p 1 $(STORIES) | $(TALLY)
 
 bench: peers ## the benchmarks behind every figure that we publish, beside the real Tahoe and magic-folder (two hours)

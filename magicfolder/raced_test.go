@@ -1,0 +1,5 @@
+//go:build race
+
+package magicfolder
+
+const underRace = true
