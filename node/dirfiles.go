@@ -29,16 +29,18 @@ func (d dirFiles) Put(ctx context.Context, data []byte) (caps.Cap, error) {
 }
 
 func (d dirFiles) Get(ctx context.Context, c caps.Cap) ([]byte, error) {
-	f, err := d.client.Open(ctx, c)
-	if err != nil {
-		return nil, err
+	var size uint64
+	switch v := caps.File(c).(type) {
+	case caps.CHK:
+		size = v.Size
+	case caps.LIT:
+		size = uint64(len(v.Data))
 	}
-	defer f.Close()
-	if f.Size() > maxDirectory {
-		return nil, fmt.Errorf("an immutable directory of %d bytes: %w", f.Size(), dirnode.ErrUnsupported)
+	if size > maxDirectory {
+		return nil, fmt.Errorf("an immutable directory of %d bytes: %w", size, dirnode.ErrUnsupported)
 	}
 	var b bytes.Buffer
-	b.Grow(int(f.Size()))
-	err = f.WriteRange(ctx, &b, 0, -1)
+	b.Grow(int(min(size, 1<<20)))
+	err := d.client.Fetch(ctx, c, &b)
 	return b.Bytes(), err
 }

@@ -18,6 +18,7 @@ import (
 	"warren/magicfolder/remote"
 	"warren/magicfolder/snapshot"
 	"warren/magicfolder/state"
+	"warren/node/caps"
 )
 
 // ErrMoved: the version was changed or dropped while it was uploaded. Look at
@@ -75,9 +76,8 @@ func (u *Uploader) Line(ctx context.Context, author string, line []state.Stashed
 		both, bctx := errgroup.WithContext(ctx)
 		both.Go(func() error { return u.content(bctx, v) })
 		both.Go(func() (err error) {
-			raw := m.Encode()
-			if meta, err = u.Grid.PutFile(bctx, bytes.NewReader(raw), int64(len(raw))); err != nil {
-				return fmt.Errorf("storing a snapshot's metadata: %w", err)
+			if meta, err = u.metadata(bctx, m.Encode()); err != nil {
+				return err
 			}
 			return u.fault("upload.metadata")
 		})
@@ -101,6 +101,25 @@ func (u *Uploader) Line(ctx context.Context, author string, line []state.Stashed
 		}
 	}
 	return nil
+}
+
+// inline is the size up to which metadata stands in its own capability, a LIT, and so in
+// the directory of the snapshot: one object in three need not be stored, found and
+// fetched. Tahoe makes a LIT of at most 55 bytes and reads one of any length, and
+// magic-folder 24.3 asks Tahoe. The bound keeps the address of a request for it (GET
+// /uri/URI:LIT:...) below what web servers take.
+const inline = 2 << 10
+
+// metadata makes the file of a snapshot's metadata.
+func (u *Uploader) metadata(ctx context.Context, raw []byte) (remote.Cap, error) {
+	if len(raw) <= inline {
+		return remote.Cap(caps.LIT{Data: raw}.Text()), nil
+	}
+	c, err := u.Grid.PutFile(ctx, bytes.NewReader(raw), int64(len(raw)))
+	if err != nil {
+		return "", fmt.Errorf("storing a snapshot's metadata: %w", err)
+	}
+	return c, nil
 }
 
 // worthRecording is the size from which content that was stored is recorded

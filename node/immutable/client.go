@@ -72,7 +72,8 @@ type Client struct {
 	coders     map[[2]int]*erasure.Coder
 	memoryUsed int // by the buffers of uploads
 
-	speeds speeds
+	speeds  speeds
+	guesses guesses
 	// The buffers of downloads: blocks as they come, and segments of plaintext.
 	blocks, segments spare
 }

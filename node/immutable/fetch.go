@@ -63,7 +63,7 @@ func (f *File) lookup(s grid.Server) {
 		f.last = err
 	}
 	for _, share := range slices.Compact(slices.Sorted(slices.Values(shares))) {
-		if share >= 0 && share < f.cap.Total {
+		if share >= 0 && share < f.cap.Total && !f.guessed(s.ID, share) {
 			f.remotes = append(f.remotes, &remote{f: f, server: s, share: share, preparing: make(chan struct{}, 1)})
 		}
 	}
@@ -290,7 +290,9 @@ func (f *File) gather(ctx context.Context, width, want, size int, get func(conte
 		case a := <-results:
 			delete(running, a)
 			if a.err != nil {
-				last = a.err
+				if !a.r.guess || !errors.Is(a.err, storage.ErrNoShare) {
+					last = a.err
+				}
 				f.failed(ctx, a)
 				break
 			}
@@ -421,13 +423,16 @@ func (f *File) failed(ctx context.Context, a *attempt) {
 	if ctx.Err() != nil {
 		return
 	}
+	if errors.Is(a.err, storage.ErrNoShare) {
+		a.r.kill(a.err)
+		if a.r.guess { // nobody had said that it is there
+			return
+		}
+	}
 	f.c.speeds.failed(a.r.server.ID)
 	f.mu.Lock()
 	f.last = a.err
 	f.mu.Unlock()
-	if errors.Is(a.err, storage.ErrNoShare) {
-		a.r.kill(a.err)
-	}
 	if !isCorrupt(a.err) {
 		return
 	}

@@ -71,6 +71,19 @@ const crypttextTree = -1
 // hold shares, and NotEnoughSharesError when too few do; a damaged share is
 // noticed only when it is read. ctx bounds the call, not the File.
 func (c *Client) Open(ctx context.Context, cp caps.Cap) (*File, error) {
+	f, err := c.prospect(ctx, cp)
+	if err != nil || f.coder == nil { // a LIT
+		return f, err
+	}
+	if err := f.find(ctx); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// prospect makes the File of a capability, which has not looked for shares yet.
+func (c *Client) prospect(ctx context.Context, cp caps.Cap) (*File, error) {
 	var chk caps.CHK
 	switch v := caps.File(cp).(type) {
 	case caps.LIT:
@@ -89,10 +102,6 @@ func (c *Client) Open(ctx context.Context, cp caps.Cap) (*File, error) {
 		return nil, err
 	}
 	f.unasked = c.cfg.Servers.Permuted(f.si)
-	if err := f.find(ctx); err != nil {
-		f.Close()
-		return nil, err
-	}
 	return f, nil
 }
 

@@ -36,6 +36,7 @@ type remote struct {
 	f      *File
 	server grid.Server
 	share  int
+	guess  bool // that the server has the share: it was not asked
 	// Guarded by f.mu: reading from it has begun, so that its hashes are at hand; its
 	// server has been told that it is damaged.
 	used, advised bool
@@ -145,7 +146,7 @@ func (r *remote) prepare(ctx context.Context) error {
 	}
 	if err != nil {
 		r.spans = nil
-		if isCorrupt(err) {
+		if isCorrupt(err) || errors.Is(err, storage.ErrNoShare) {
 			r.kill(err)
 		}
 		return err

@@ -71,12 +71,7 @@ func (g *Gateway) Get(ctx context.Context, file magicfolder.Cap, w io.Writer) er
 	if err != nil {
 		return err
 	}
-	f, err := g.files.Open(ctx, c)
-	if err != nil {
-		return translate(err)
-	}
-	defer f.Close()
-	return translate(f.WriteRange(ctx, w, 0, -1))
+	return translate(g.files.Fetch(ctx, c, w))
 }
 
 // List reads a directory.

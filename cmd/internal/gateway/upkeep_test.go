@@ -254,10 +254,10 @@ func TestUpkeepAgainstExpiry(t *testing.T) {
 			c.clock.advance(29 * day) // two days are left
 			if want.on {
 				s := keep(t, c.clock, c.grid.Client, c.roots(t), want.history)
-				// The file's versions: snapshot, metadata and content each; bob's file the
-				// same; the Collective, two Personal directories; the alias and its film.
-				// @metadata files are literals.
-				expected := 3*versions + 3 + 3 + 2
+				// The file's versions: snapshot and content each; bob's file the same; the
+				// Collective, two Personal directories; the alias and its film. Metadata
+				// of snapshots and @metadata files are literals.
+				expected := 2*versions + 2 + 3 + 2
 				if !want.history {
 					expected -= versions - 1
 				}
@@ -272,7 +272,7 @@ func TestUpkeepAgainstExpiry(t *testing.T) {
 			}
 			switch {
 			case !want.on:
-				if len(gone) < 3*versions || !gone[c.aliased] {
+				if len(gone) < 2*versions || !gone[c.aliased] {
 					t.Errorf("without upkeep only %d went: nothing is proven", len(gone))
 				}
 				return
