@@ -467,6 +467,41 @@ func TestSameContentIsNoConflict(t *testing.T) {
 	w.current()
 }
 
+// A snapshot's metadata stands in its capability, unless it is too long for that.
+func TestMetadataInItsCapability(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.add("alice", true), w.add("bob", true)
+	deep := strings.Repeat(strings.Repeat("d", 200)+"/", 12) + "f" // longer than what is inlined
+	for path, want := range map[string]struct {
+		prefix string
+		stored int
+	}{"f": {"URI:LIT:", 0}, deep: {"URI:CHK:", 1}} {
+		data := strings.Repeat("x", 100)
+		before := a.client.Calls("PutFile")
+		a.write(path, data)
+		a.scan()
+		if n := a.client.Calls("PutFile") - before - 1; n != want.stored {
+			t.Errorf("%.10s: %d files stored beside the content, want %d", path, n, want.stored)
+		}
+		entries, err := a.client.List(t.Context(), a.head(snapshot.Key(path)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, e := range entries {
+			if e.Name == "metadata" {
+				found = strings.HasPrefix(e.Read.Text(), want.prefix)
+			}
+		}
+		if !found {
+			t.Errorf("%.10s: metadata is no %s: %+v", path, want.prefix, entries)
+		}
+		w.settle()
+		b.has(map[string]string{path: data})
+	}
+	w.current()
+}
+
 func TestUnhappyWaits(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.add("alice", true), w.add("bob", true)

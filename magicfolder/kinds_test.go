@@ -130,7 +130,7 @@ func TestExecutableBit(t *testing.T) {
 		b.chmod("text", true)
 		w.settle()
 		a.are(map[string]string{"run": "-", "text": "x"})
-		if n := b.client.Calls("PutFile") - before; n > 2 {
+		if n := b.client.Calls("PutFile") - before; n != 0 {
 			t.Errorf("%d files stored for two bits", n)
 		}
 		b.write("text", "text of bob's")
