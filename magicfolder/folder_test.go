@@ -14,6 +14,7 @@ import (
 
 	"warren/magicfolder/fsys"
 	"warren/magicfolder/gridtest"
+	"warren/magicfolder/snapshot"
 )
 
 // hand is a clock that a test moves.
@@ -471,19 +472,19 @@ func TestSameContentIsNoConflict(t *testing.T) {
 func TestMetadataInItsCapability(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.add("alice", true), w.add("bob", true)
+	data := strings.Repeat("x", 100)
 	deep := strings.Repeat(strings.Repeat("d", 200)+"/", 12) + "f" // longer than what is inlined
 	for path, want := range map[string]struct {
 		prefix string
 		stored int
 	}{"f": {"URI:LIT:", 0}, deep: {"URI:CHK:", 1}} {
-		data := strings.Repeat("x", 100)
 		before := a.client.Calls("PutFile")
 		a.write(path, data)
 		a.scan()
 		if n := a.client.Calls("PutFile") - before - 1; n != want.stored {
 			t.Errorf("%.10s: %d files stored beside the content, want %d", path, n, want.stored)
 		}
-		entries, err := a.client.List(t.Context(), a.head(snapshot.Key(path)))
+		entries, _, err := a.client.List(t.Context(), a.head(snapshot.Key(path)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -496,9 +497,9 @@ func TestMetadataInItsCapability(t *testing.T) {
 		if !found {
 			t.Errorf("%.10s: metadata is no %s: %+v", path, want.prefix, entries)
 		}
-		w.settle()
-		b.has(map[string]string{path: data})
 	}
+	w.settle()
+	b.has(map[string]string{"f": data, deep: data})
 	w.current()
 }
 

@@ -152,7 +152,9 @@ func (s *shared) tell(t testing.TB, said *report) {
 
 // live is what two people do to a folder while both programs run.
 func (s *shared) live(t *testing.T, phase func(string)) {
-	names := []string{"plain.txt", "two words.txt", "ünï/日本 語/deep file", "@at/%41 100%", ".hidden", "a/b/c/d/e", "quote\"s and 'back\\slash"}
+	names := []string{"plain.txt", "two words.txt", "ünï/日本 語/deep file", "@at/%41 100%", ".hidden", "a/b/c/d/e", "quote\"s and 'back\\slash",
+		// Its metadata is about the longest that stands in its capability.
+		strings.Repeat(strings.Repeat("d", 235)+"/", 6) + "f"}
 	for i, name := range names {
 		writeIn(t, s.realDir, "real/"+name, strings.Repeat("made by magic-folder\n", 1+i*7))
 		writeIn(t, s.ourDir, "ours/"+name, strings.Repeat("made by us\n", 1+i*7))
