@@ -8,7 +8,7 @@
 // JSON file, so that tables can be made from that. BenchmarkMutableBesideTahoe is the
 // same of directories and MDMF files. The BenchmarkFolder... (Linux) are two participants
 // of a magic folder on five servers, 3-of-5, and the real magic-folder 24.3 on Tahoe in
-// the same run. The others are ours alone: five storage servers, 3-of-5.
+// the same run; their tables are in folders.json. The others are ours alone: five storage servers, 3-of-5.
 //
 // Rates stand beside the rate at which the same machine, in the same run, computes
 // SHA-256 on one core ("of-sha256"), so that two machines, or a busy and an idle

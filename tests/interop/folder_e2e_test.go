@@ -88,7 +88,14 @@ func TestFoldersWithMagicFolder(t *testing.T) {
 	for _, s := range folders {
 		s.published(t)
 	}
-	real.start(t)
+	real.startUntil(t, func() error {
+		for _, s := range folders {
+			if _, err := os.Stat(filepath.Join(s.realDir, s.conflictFile())); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	phase("both are back")
 	t.Run("again", func(t *testing.T) {
 		for _, s := range folders {
@@ -264,6 +271,9 @@ func (s *shared) published(t *testing.T) {
 	s.ours.current(t, s.folder)
 }
 
+// conflictFile is where magic-folder puts our version of what both wrote.
+func (s *shared) conflictFile() string { return "unrelated by magic-folder.conflict-" + s.ourName }
+
 // reunion is what follows when first ours and then magic-folder comes back.
 func (s *shared) reunion(t *testing.T) {
 	arrives(t, s.realDir, "written apart by us", "our side")
@@ -273,7 +283,7 @@ func (s *shared) reunion(t *testing.T) {
 
 	// Both had published when they met: a conflict. Each keeps its own bytes in
 	// place and has the other's beside them, under the other's name in the Collective.
-	arrives(t, s.realDir, "unrelated by magic-folder.conflict-"+s.ourName, "our bytes")
+	arrives(t, s.realDir, s.conflictFile(), "our bytes")
 	arrives(t, s.ourDir, "unrelated by magic-folder.conflict-"+s.realName, "magic-folder's bytes")
 	arrives(t, s.realDir, "unrelated by magic-folder", "magic-folder's bytes")
 	arrives(t, s.ourDir, "unrelated by magic-folder", "our bytes")

@@ -113,6 +113,38 @@ func (m *realMember) start(t testing.TB) {
 	})
 }
 
+// startUntil starts it and waits until something is done. At its start it uploads and
+// polls at once, and when its poll meets a file in the instant in which the upload of that
+// file ends (_checking_for_remote_work has no transition for a remote update), it polls
+// that folder no more until it is started again: then it is, as its user would.
+func (m *realMember) startUntil(t testing.TB, done func() error) {
+	t.Helper()
+	for range 3 {
+		m.start(t)
+		halted := false
+		Eventually(t, 2*time.Minute, "magic-folder is back", func() error {
+			err := done()
+			if err == nil {
+				return nil
+			}
+			log, logErr := os.ReadFile(m.log)
+			if logErr != nil {
+				return logErr
+			}
+			if halted = bytes.Contains(log, []byte("MagicFile._checking_for_remote_work")); halted {
+				return nil
+			}
+			return err
+		})
+		if !halted {
+			return
+		}
+		t.Log("magic-folder's poll met the end of its own upload: it is started again")
+		m.stop(t)
+	}
+	t.Fatal("magic-folder's polls met the ends of its uploads three times")
+}
+
 // failures are the last entries of a log of Eliot's that tell of one. (The
 // exception by which a generator of Twisted's returns a value is none.)
 func failures(log string) string {
