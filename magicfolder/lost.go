@@ -74,11 +74,10 @@ func (f *Folder) lookForLoss(ctx context.Context, cause error) (bool, error) {
 	if l.looks++; err != nil || !gone {
 		l.looks = 0
 	}
+	enters := f.opt.Grid.Writable(cfg.Collective)
 	f.mu.Lock()
 	f.loss = l
-	f.mu.Unlock()
-	f.mu.Lock()
-	enters := f.opt.Grid.Writable(cfg.Collective) || f.men.seatedAt // a new one stands there already
+	enters = enters || f.men.seatedAt // a new one stands there already
 	f.mu.Unlock()
 	then := thenAsk
 	if enters {

@@ -151,7 +151,20 @@ func TestMembersWithMagicFolder(t *testing.T) {
 		}
 		return nil
 	})
-	bob.do(t, "folder", "members", "--accept-key", "zoe", "--fingerprint", bob.members(t, "docs")["zoe"].NewKey, "docs")
+	// A key that nobody has confirmed is not believed.
+	key, accept := bob.members(t, "docs")["zoe"].NewKey, []string{"folder", "members", "--accept-key", "zoe", "docs"}
+	if out, err := TryRun(t, time.Minute, Warren(t), append([]string{"-d", bob.dir}, accept...)...); err == nil || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "is not confirmed") {
+		t.Errorf("without a terminal: %q (%v)", out, err)
+	}
+	if out, err := bob.answers(t, "yes or no", "", accept...); err == nil || !strings.Contains(out, key) || !strings.Contains(out, "is not accepted") {
+		t.Errorf("without an answer: %q (%v)", out, err)
+	}
+	if m := bob.members(t, "docs")["zoe"]; m.NewKey != key {
+		t.Errorf("%+v", m)
+	}
+	if out, err := bob.answers(t, "yes or no", "yes", accept...); err != nil || !strings.Contains(out, "stands for the key "+key) {
+		t.Errorf("accepted: %q (%v)", out, err)
+	}
 	for _, dir := range []string{dirs["alice"], dirs["bob"], again} {
 		arrives(t, dir, "after", "without carol")
 		arrives(t, dir, "from the second zoe", "with a new key")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	cli "github.com/urfave/cli/v2"
 
 	"warren/cmd/internal/daemon"
@@ -168,6 +169,9 @@ func (e *env) folderStatus(ctx context.Context, name string, scan bool) error {
 				e.ui.Result("  %s: %s", ui.Clean(s.Path), ui.Clean(s.Message))
 			}
 		}
+		if f.Withheld > 0 {
+			e.ui.Result("  %s, made and deleted before anybody heard: in this device's history alone while a participant may be on magic-folder 24.3", plural(f.Withheld, "file", "files"))
+		}
 		for _, a := range f.Alarms {
 			e.ui.Result("  ALARM: %s", ui.Clean(a))
 		}
@@ -183,14 +187,25 @@ func (e *env) folderLine(f magicfolder.Status) {
 	if f.Reason != "" {
 		line += " (" + ui.Clean(f.Reason) + ")"
 	}
-	if n := f.ToUpload.Files; n > 0 {
-		line += fmt.Sprintf(", %s to upload", plural(n, "file", "files"))
-	}
-	if n := f.ToDownload.Files; n > 0 {
-		line += fmt.Sprintf(", %s to fetch", plural(n, "file", "files"))
-	}
-	if n := len(f.Conflicts); n > 0 {
-		line += ", " + plural(n, "conflict", "conflicts")
+	for _, left := range []struct {
+		n         int
+		bytes     int64
+		one, many string
+		what      string
+	}{
+		{f.ToUpload.Files, f.ToUpload.Bytes, "file", "files", " to upload"},
+		{f.ToDownload.Files, f.ToDownload.Bytes, "file", "files", " to fetch"},
+		{f.ToLink, 0, "version", "versions", " to publish"},
+		{f.Changing, 0, "file", "files", " being written to"},
+		{len(f.Conflicts), 0, "conflict", "conflicts", ""},
+	} {
+		if left.n == 0 {
+			continue
+		}
+		line += ", " + plural(left.n, left.one, left.many) + left.what
+		if left.bytes > 0 {
+			line += " (" + humanize.Bytes(uint64(left.bytes)) + ")"
+		}
 	}
 	e.ui.Result("%s, in %s", line, ui.Clean(f.Dir))
 }
