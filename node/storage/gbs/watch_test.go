@@ -109,26 +109,32 @@ func TestWatchCrowded(t *testing.T) {
 	nurl := serve(t, server, gbs.Options{MaxWatchers: 2, MaxWatched: 5}, certificate(t, false))
 	here := storage.TagOf(nil)
 	two := tags{{1}: here, {2}: here}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	// waits has c wait for as long as the test, and returns when it does.
-	waits := func(c *gbs.Client, have tags, wait time.Duration) {
+	// waits has another one wait for as long as the test. Who asks to be refused
+	// meanwhile may have been there first: then it tries again.
+	waits := func(have tags) {
+		c := ready(t, dial(t, nurl))
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := c.Watch(ctx, have, wait); err != nil && !errors.Is(err, context.Canceled) {
+				_, err := c.Watch(ctx, have, time.Hour)
+				if errors.Is(err, errors.ErrUnsupported) {
+					_, err = c.Version(ctx)
+				}
+				if err != nil && ctx.Err() == nil {
 					t.Error(err)
 					return
 				}
 			}
 		})
 	}
-	// refused waits until another one is not let in, for as long as it takes.
+	// refused asks until it is not let in, which is when all that wait are.
 	refused := func(have tags) *gbs.Client {
 		c := ready(t, dial(t, nurl))
 		for {
-			_, err := c.Watch(t.Context(), have, time.Millisecond)
+			_, err := c.Watch(ctx, have, time.Millisecond)
 			if errors.Is(err, errors.ErrUnsupported) {
 				return c
 			}
@@ -137,7 +143,7 @@ func TestWatchCrowded(t *testing.T) {
 			}
 		}
 	}
-	waits(ready(t, dial(t, nurl)), two, time.Hour)
+	waits(two)
 	c := refused(tags{{1}: here, {2}: here, {3}: here, {4}: here}) // 2 of 5 slots are taken
 	if c.Watches() {
 		t.Error("refused, and still to be tried")
@@ -146,7 +152,7 @@ func TestWatchCrowded(t *testing.T) {
 	if _, err := c.Watch(t.Context(), tags{{1}: here, {2}: here, {3}: here}, time.Millisecond); err != nil {
 		t.Errorf("three slots: %v", err)
 	}
-	waits(ready(t, dial(t, nurl)), tags{{3}: here}, time.Hour)
+	waits(tags{{3}: here})
 	c = ready(t, refused(tags{{9}: here}))
 	// Asking without waiting is no waiting.
 	if _, err := c.Watch(t.Context(), two, 0); err != nil {
